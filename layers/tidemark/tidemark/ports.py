@@ -1,0 +1,189 @@
+"""What a run needs from the world: each port with its calling order and guarantees.
+
+`tests/contract/` holds one suite a port, run on the scripted fake and on the real adapter.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+
+from tidemark.config import StreamSettings
+from tidemark.model import (
+    Acquired,
+    Attempts,
+    Batch,
+    Change,
+    Checkpoint,
+    Gap,
+    Lease,
+    NotAcquired,
+    Position,
+    Read,
+    Status,
+)
+
+
+class Clock(Protocol):
+    """Time: monotonic for budgets, wall-clock for leases only."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back."""
+
+    def time_ms(self) -> int:
+        """Milliseconds since the epoch, as the machine believes."""
+
+    def sleep_s(self, seconds: float) -> None:
+        """Wait for `seconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """When a read is full. `max_age_s` 0 means: as soon as the server's own batch is in hand."""
+
+    max_changes: int
+    max_bytes: int | None = None
+    max_age_s: float = 0.0
+
+
+class Reader(Protocol):
+    """One open change stream, read by one thread.
+
+    `read` until it is of no more use, then `close`, always. After `INVALIDATED` or an error only
+    `close` may follow.
+    """
+
+    def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
+        """The next changes: returns at the limits, on an empty answer, or on an invalidate.
+
+        Blocks for at most one await of the server when it has nothing to return, and for
+        `timeout_s` however long the server stalls. Never ends between the fragments of a split
+        event. Raises SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge, PoisonChange.
+        """
+
+    def close(self, *, timeout_s: float) -> None:
+        """End the server's cursor. Never raises, never blocks beyond `timeout_s`."""
+
+
+class Source(Protocol):
+    """A MongoDB deployment that can be watched."""
+
+    def now(self, *, timeout_s: float) -> Position:
+        """The position just after everything the deployment has done so far."""
+
+    def earliest(self, *, timeout_s: float) -> Position:
+        """The position of the oldest entry of the deployment's oplog."""
+
+    def open(
+        self, stream: StreamSettings, position: Position, *, timeout_s: float, batch_size: int | None
+    ) -> Reader:
+        """A reader of everything behind `position`: a token is opened with `start_after`.
+
+        Raises OpeningTimedOut, SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge.
+        """
+
+    def behind_invalidate(
+        self, stream: StreamSettings, position: Position, *, timeout_s: float
+    ) -> Position | None:
+        """The position just behind the next invalidate after `position`, None if there is none."""
+
+
+class CheckpointStore(Protocol):
+    """The lease and the checkpoint of a stream in one item: each write is atomic.
+
+    `acquire` first; every other write is conditional on the lease's fencing token alone, so that a
+    repeat of a write that had already succeeded succeeds again, and a former holder is refused with
+    LeaseLost. Raises StoreUnavailable, StoreRefused; `acquire` also StateRefused.
+    """
+
+    def acquire(
+        self, stream: str, owner: str, *, now_ms: int, expires_at_ms: int
+    ) -> Acquired | NotAcquired:
+        """Take the lease if it is free, expired or already `owner`'s, and the stream is running."""
+
+    def renew(self, lease: Lease, *, expires_at_ms: int) -> None:
+        """Move the lease's end; touches nothing else."""
+
+    def save(
+        self,
+        lease: Lease,
+        checkpoint: Checkpoint | None,
+        *,
+        expires_at_ms: int,
+        attempts: Attempts | None = None,
+    ) -> None:
+        """Store progress and move the lease's end in one write; `expires_at_ms` 0 releases it.
+
+        A checkpoint of None leaves the position. Attempts of None leaves what is stored, except
+        that a new position clears it.
+        """
+
+    def save_gap(self, lease: Lease, checkpoint: Checkpoint, gap: Gap, *, expires_at_ms: int) -> None:
+        """Store a new position and the record of what it skips, both or neither (G7)."""
+
+    def halt(self, lease: Lease, checkpoint: Checkpoint | None, *, reason: str) -> None:
+        """Store progress, set the status to halted and release, in one write."""
+
+    def set_status(self, stream: str, status: Status, *, reason: str | None) -> bool:
+        """An operator's change of status; False where the stream has no item yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch: `delivered` changes from its start, then perhaps a failure.
+
+    `named` says that the sink itself pointed at the change behind the delivered ones.
+    """
+
+    delivered: int
+    error: Exception | None = None
+    named: bool = False
+
+
+class Sink(Protocol):
+    """A destination. It may see a change again, and must expect that."""
+
+    def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
+        """Deliver in order; `deadline_s` is the monotonic time by which it should have ended.
+
+        Never raises for a failed delivery: that is an Outcome. Raises SinkRefused where no batch
+        could ever be delivered.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Everything needed to redeliver one change."""
+
+    stream: str
+    change_id: str
+    change: Change
+    error_type: str
+    error_message: str
+    attempts: int
+    first_failed_at_ms: int
+    last_failed_at_ms: int
+    fencing_token: int
+
+
+class DeadLetters(Protocol):
+    """Where poison changes are set aside, durably, before the position passes them (G1)."""
+
+    def put(self, letter: DeadLetter) -> None:
+        """Store one letter; returns only when it is durable. Raises DeadLetterFailed."""
+
+
+class Telemetry(Protocol):
+    """Log events and metrics of one stream; see `telemetry.py` for their names."""
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Something happened."""
+
+    def error(self, name: str, cause: BaseException | None = None, **fields: Any) -> None:
+        """Something failed; of `cause` only its type, its place and our own messages are logged."""
+
+    def count(self, metrics: Mapping[str, float]) -> None:
+        """Add to the stream's metrics, by name."""
+
+

@@ -1,0 +1,1 @@
+"""Destinations of changes: one file each, behind the `Sink` port."""
