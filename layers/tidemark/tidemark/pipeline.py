@@ -1,0 +1,206 @@
+"""Which pipelines a change stream can be resumed with; no I/O.
+
+MongoDB allows few stages in a change stream, and each event must keep its own `_id`: it is the
+resume token, so a pipeline that loses it loses the position (server error 280).
+Source: manual, "Modify Change Stream Output".
+"""
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import bson
+from bson import json_util
+from bson.errors import BSONError
+
+from tidemark.rules import REFUSED, Place, kind, suggestion
+
+_ALLOWED = (
+    "$addFields",
+    "$match",
+    "$project",
+    "$redact",
+    "$replaceRoot",
+    "$replaceWith",
+    "$set",
+    "$unset",
+)
+_SPLIT = "$changeStreamSplitLargeEvent"
+_JSON = json_util.JSONOptions(tz_aware=True)
+# json_util raises these for malformed Extended JSON; their texts repeat the value: not shown (G8).
+_UNDECODABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, BSONError)
+_KEEP_ID = "keep it, it is the resume token: use $addFields, or $project without naming _id"
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A list of stages, or a string of Extended JSON that holds one; becomes a tuple of dicts."""
+
+    right: str = "a list of stages, or a string of Extended JSON that holds one"
+
+    def __call__(self, value: object, place: Place) -> object:
+        """Accept stages that leave `_id` alone, as dicts of BSON types."""
+        stages = _from_json(value, place) if isinstance(value, str) else value
+        if stages is REFUSED:
+            return REFUSED
+        if not isinstance(stages, list):
+            return place.refuse(f"is {kind(stages)}", f"write {self.right}")
+        accepted = [_stage(stage, place.item(index)) for index, stage in enumerate(stages)]
+        return REFUSED if REFUSED in accepted else tuple(accepted)
+
+
+def _from_json(text: str, place: Place) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno} of the string"
+        return place.refuse(f"is not JSON ({where}: {error.msg})", "write Extended JSON")
+    except RecursionError:
+        return place.refuse("is nested too deeply", "write fewer levels")
+
+
+def _decoded(value: object, place: Place) -> Any:
+    """Turn Extended JSON into BSON types, each mistake noted where it stands."""
+    if isinstance(value, list):
+        return [_decoded(entry, place.item(index)) for index, entry in enumerate(value)]
+    if isinstance(value, dict):
+        return _typed({key: _decoded(entry, place.key(key)) for key, entry in value.items()}, place)
+    if isinstance(value, dt.date | dt.time) and not getattr(value, "tzinfo", None):
+        return place.refuse(f"is {kind(value)} and no offset", "write 2026-01-31T06:00:00Z")
+    return value
+
+
+def _typed(document: dict[str, Any], place: Place) -> object:
+    if "$regex" in document and document.keys() - {"$regex", "$options"}:
+        return document  # a query operator among others, which json_util would drop
+    if REFUSED in document.values():
+        return document
+    try:
+        return json_util.object_hook(document, _JSON)
+    except _UNDECODABLE:
+        return place.refuse("is not Extended JSON", 'write it as in {"$oid": "<24 hex digits>"}')
+
+
+def _stage(written: object, place: Place) -> object:
+    """Accept one stage with its BSON types, or note every mistake in it."""
+    noted = len(place.problems)
+    stage = _decoded(written, place)
+    if len(place.problems) == noted:
+        _judge_stage(stage, place)
+    return stage if len(place.problems) == noted else REFUSED
+
+
+def _judge_stage(stage: object, place: Place) -> None:
+    if not isinstance(stage, dict) or len(stage) != 1:
+        found = f"a table of {len(stage)} keys" if isinstance(stage, dict) else kind(stage)
+        place.refuse(f"is {found}", 'write a stage: a table of one key, such as "$match"')
+        return
+    [(name, body)] = stage.items()
+    if name == _SPLIT:
+        place.refuse(f"is {_SPLIT}, which Tidemark adds", "set split_large_events = true")
+    elif name not in _ALLOWED:
+        place.refuse("is no stage that a change stream allows", suggestion(name, _ALLOWED))
+    elif (loses := _LOSES_ID.get(name)) and loses(body):
+        place.refuse(f"is a {name} that loses or replaces the event's _id", _KEEP_ID)
+    elif not _is_encodable(stage):
+        place.refuse("holds a value that BSON cannot", "write numbers below 2**63, no NUL in names")
+
+
+def _is_encodable(stage: Mapping[str, Any]) -> bool:
+    try:
+        bson.encode(stage)
+    except _UNDECODABLE:
+        return False
+    return True
+
+
+def _is_id(path: object) -> bool:
+    return isinstance(path, str) and (path == "_id" or path.startswith("_id."))
+
+
+_OWN_ID = ("$_id", "$$ROOT._id", "$$CURRENT._id")
+
+
+def _project_loses(body: object) -> bool:
+    """Allow inclusion alone: only a true number or boolean leaves `_id` as it is."""
+    return any(
+        path != "_id" or not (_is_inclusion(value) or value in _OWN_ID)
+        for path, value in _items(body)
+        if _is_id(path)
+    )
+
+
+def _is_inclusion(value: object) -> bool:
+    return isinstance(value, int | float) and bool(value)
+
+
+def _set_loses(body: object) -> bool:
+    return any(_is_id(path) and value not in _OWN_ID for path, value in _items(body))
+
+
+def _unset_loses(body: object) -> bool:
+    return any(map(_is_id, body if isinstance(body, list) else [body]))
+
+
+def _replace_root_loses(body: object) -> bool:
+    return _replacement_loses(dict(_items(body)).get("newRoot"))
+
+
+def _replacement_loses(body: object) -> bool:
+    return _id_of(body) in {_Id.OTHER, _Id.ABSENT}
+
+
+class _Id(Enum):
+    """What a replacement document has as its `_id`, as far as can be seen without data."""
+
+    OWN = auto()
+    OTHER = auto()
+    ABSENT = auto()
+    UNKNOWN = auto()
+
+
+def _id_of(expression: object) -> _Id:
+    if isinstance(expression, str):
+        return _id_of_path(expression)
+    if not isinstance(expression, dict):
+        return _Id.ABSENT
+    if "$mergeObjects" in expression:
+        return _id_of_merge(expression["$mergeObjects"])
+    if any(key.startswith("$") for key in expression):
+        return _Id.UNKNOWN
+    if "_id" not in expression:
+        return _Id.ABSENT
+    return _Id.OWN if expression["_id"] in _OWN_ID else _Id.OTHER
+
+
+def _id_of_path(path: str) -> _Id:
+    """Tell the documents inside an event, which have an `_id` of their own, from other fields."""
+    if path in {"$$ROOT", "$$CURRENT"}:
+        return _Id.OWN
+    if path.startswith("$$"):
+        return _Id.UNKNOWN
+    documents = ("$fullDocument", "$fullDocumentBeforeChange", "$documentKey")
+    return _Id.OTHER if path in documents else _Id.ABSENT
+
+
+def _id_of_merge(operands: object) -> _Id:
+    """Take the last operand that has an `_id`: it decides."""
+    found = map(_id_of, reversed(operands if isinstance(operands, list) else [operands]))
+    return next((each for each in found if each is not _Id.ABSENT), _Id.ABSENT)
+
+
+def _items(body: object) -> Iterable[tuple[str, Any]]:
+    return body.items() if isinstance(body, dict) else ()
+
+
+_LOSES_ID: Mapping[str, Callable[[object], bool]] = {
+    "$project": _project_loses,
+    "$set": _set_loses,
+    "$addFields": _set_loses,
+    "$unset": _unset_loses,
+    "$replaceRoot": _replace_root_loses,
+    "$replaceWith": _replacement_loses,
+}

@@ -1,0 +1,147 @@
+"""What Tidemark can be told, as frozen settings; no I/O.
+
+Each field's annotation carries its rule and, in `Settings`, the environment variable that sets it:
+adding a key is adding a field. `config` reads them.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from bson import Timestamp, json_util
+
+from tidemark.pipeline import Pipeline
+from tidemark.rules import Flag, Moment, OneOf, Seconds, Text, Whole, matching
+
+KNOWN_SINKS = ("deliver",)
+
+
+def _is_database(name: str) -> bool:
+    return not set(name) & set('/\\. "$*<>:|?\0') and 0 < len(name.encode()) < 64
+
+
+def _is_collection(name: str) -> bool:
+    return name != "" and not name.startswith(("$", "system.")) and "\0" not in name
+
+
+_NAME = Text("1 to 128 of A-Z a-z 0-9 _ . -", matching(r"[A-Za-z0-9_.-]{1,128}"))
+_DATABASE = Text('a name below 64 bytes without any of /\\. "$*<>:|?', _is_database)
+_COLLECTION = Text("a name that starts neither with $ nor with system.", _is_collection)
+_ANY_TEXT = Text("a text", bool)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """One stream: what it watches, how it is read, where its changes go.
+
+    Neither `database` nor `collection`: the whole deployment. `max_age_s` of 0: a batch is
+    delivered once the server's own is drained. `checkpoint_interval_s` of 0: after each batch.
+    """
+
+    name: Annotated[str, _NAME]
+    database: Annotated[str | None, _DATABASE] = None
+    collection: Annotated[str | None, _COLLECTION] = None
+    pipeline: Annotated[tuple[dict[str, Any], ...], Pipeline()] = ()
+    full_document: Annotated[
+        Literal["default", "updateLookup", "whenAvailable", "required"] | None,
+        OneOf("default", "updateLookup", "whenAvailable", "required"),
+    ] = None
+    full_document_before_change: Annotated[
+        Literal["off", "whenAvailable", "required"] | None,
+        OneOf("off", "whenAvailable", "required"),
+    ] = None
+    show_expanded_events: Annotated[bool, Flag()] = False
+    split_large_events: Annotated[bool, Flag()] = False
+    start_at: Annotated[Literal["now", "earliest"] | Timestamp, Moment("now", "earliest")] = "now"
+    sink: Annotated[str, OneOf(*KNOWN_SINKS)] = "deliver"
+    max_changes: Annotated[int, Whole(1, 100_000)] = 1_000
+    max_bytes: Annotated[int | None, Whole(1)] = None
+    max_age_s: Annotated[float, Seconds(0, 300)] = 0.0
+    idle_s: Annotated[float, Seconds(0, 300)] = 0.5
+    checkpoint_interval_s: Annotated[float, Seconds(0, 300)] = 1.0
+    max_attempts: Annotated[int, Whole(1, 100)] = 5
+    on_failure: Annotated[Literal["dead_letter", "halt"], OneOf("dead_letter", "halt")] = (
+        "dead_letter"
+    )
+    on_history_lost: Annotated[
+        Literal["halt", "now", "earliest"] | Timestamp, Moment("halt", "now", "earliest")
+    ] = "halt"
+    on_definition_change: Annotated[
+        Literal["refuse", "resume", "restart"], OneOf("refuse", "resume", "restart")
+    ] = "refuse"
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """What a position belongs to (G10): JSON, with the pipeline in canonical Extended JSON.
+
+        Key order inside the pipeline counts, as it does in BSON.
+        """
+        pipeline = json_util.dumps(self.pipeline, json_options=json_util.CANONICAL_JSON_OPTIONS)
+        before = self.full_document_before_change
+        return {
+            "database": self.database,
+            "collection": self.collection,
+            "pipeline": json.loads(pipeline),
+            "full_document": None if self.full_document == "default" else self.full_document,
+            "full_document_before_change": None if before == "off" else before,
+            "show_expanded_events": self.show_expanded_events,
+            "split_large_events": self.split_large_events,
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the definition, 64 hex digits: stored with the position (G10)."""
+        canonical = json.dumps(self.definition, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The environment variable that sets a field, and the file's table that it overrides."""
+
+    name: str
+    table: Literal["run"] | None = None
+
+
+_TABLE_NAME = Text(
+    "the DynamoDB table's name or ARN", matching(r"[A-Za-z0-9_.-]{3,255}|arn:[^\s]+:table/[^\s]+")
+)
+_URI = Text(
+    "a connection string that starts with mongodb:// or mongodb+srv://",
+    matching(r"mongodb(\+srv)?://\S+"),
+)
+_BUCKET = Text("an S3 bucket's name", matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"))
+_QUEUE_URL = Text("the queue's http(s) URL", matching(r"https?://[^\s/]+/\S+"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that a container is told: where its state lives, how it runs, what it watches.
+
+    One of `secret_id`, `parameter` and `uri` is set. `budget_s` of None: as long as Lambda allows.
+    """
+
+    table: Annotated[str, _TABLE_NAME, Variable("TIDEMARK_TABLE")]
+    secret_id: Annotated[str | None, _ANY_TEXT, Variable("MONGODB_SECRET_ID")] = None
+    parameter: Annotated[str | None, _ANY_TEXT, Variable("MONGODB_PARAMETER")] = None
+    uri: Annotated[str | None, _URI, Variable("MONGODB_URI")] = field(default=None, repr=False)
+    ca_file: Annotated[str | None, _ANY_TEXT, Variable("MONGODB_CA_FILE")] = None
+    tls: Annotated[
+        Literal["required", "off"], OneOf("required", "off"), Variable("MONGODB_TLS")
+    ] = "required"
+    mode: Annotated[
+        Literal["drain", "linger"], OneOf("drain", "linger"), Variable("TIDEMARK_MODE", "run")
+    ] = "drain"
+    budget_s: Annotated[float | None, Seconds(1, 900), Variable("TIDEMARK_BUDGET_S", "run")] = None
+    reserve_s: Annotated[float, Seconds(1, 300), Variable("TIDEMARK_RESERVE_S", "run")] = 5.0
+    lease_s: Annotated[float, Seconds(5, 900), Variable("TIDEMARK_LEASE_S", "run")] = 30.0
+    max_await_ms: Annotated[int, Whole(1, 1_000), Variable("TIDEMARK_MAX_AWAIT_MS", "run")] = 500
+    acquire_wait_s: Annotated[
+        float, Seconds(0, 900), Variable("TIDEMARK_ACQUIRE_WAIT_S", "run")
+    ] = 0.0
+    dead_letter_queue_url: Annotated[
+        str | None, _QUEUE_URL, Variable("TIDEMARK_DEAD_LETTER_QUEUE_URL")
+    ] = None
+    payload_bucket: Annotated[str | None, _BUCKET, Variable("TIDEMARK_PAYLOAD_BUCKET")] = None
+    streams: tuple[StreamSettings, ...] = ()
