@@ -15,6 +15,7 @@ from typing import Any, get_args
 from tidemark.errors import ConfigError
 from tidemark.rules import (
     REFUSED,
+    Misplaced,
     Place,
     Rule,
     Seconds,
@@ -24,7 +25,7 @@ from tidemark.rules import (
     read_table,
     suggestion,
 )
-from tidemark.settings import Settings, StreamSettings, Variable
+from tidemark.settings import KNOWN_SINKS, Settings, StreamSettings, Variable
 
 __all__ = ["Settings", "StreamSettings", "load", "parse", "select"]
 
@@ -44,16 +45,16 @@ def load(environ: Mapping[str, str], default_path: Path) -> Settings:
     path = Path(chosen or default_path)
     file = Place(f"{path.name}:", problems)
     text = _text_of(path, _environment(problems).key("TIDEMARK_STREAMS") if chosen else file)
-    return _settings(_document(text, file), environ, file, Path.is_file)
+    return _settings(_document(text, file), environ, file, _is_file)
 
 
 def parse(
     text: str,
     environ: Mapping[str, str],
     file_name: str = "streams.toml",
-    is_file: Callable[[Path], bool] = Path.is_file,
+    is_file: Callable[[Path], bool] = lambda _: True,
 ) -> Settings:
-    """Judge `text` and `environ` as settings; `is_file` answers for the CA file that they name.
+    """Judge `text` and `environ` as settings; `is_file` answers for the CA file they name.
 
     Raises: ConfigError, with every mistake of both.
     """
@@ -89,6 +90,13 @@ def _named(
         elif name in names[:index]:
             place.item(index).refuse("repeats a name", "name each stream once")
     return {name: known[name] for name in names if isinstance(name, str) and name in known}
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # its message would repeat the path: a certificate, where one was pasted
+        return False
 
 
 def _text_of(path: Path, place: Place) -> str | None:
@@ -187,18 +195,13 @@ def _streams(document: Mapping[str, Any], file: Place) -> list[Values]:
         place.refuse("is missing", "write at least one [[stream]]")
     streams = [_stream(table, shared, place.item(index)) for index, table in enumerate(tables)]
     _judge_names(streams, place)
+    _judge_sinks(streams, KNOWN_SINKS, place)
     return streams
 
 
 def _shared(table: object, place: Place) -> Values:
-    rules = dict(_rules(StreamSettings))
-    for name in _OF_ONE_STREAM:
-        del rules[name]
-        if isinstance(table, dict) and name in table:
-            place.key(name).refuse("belongs to one stream", "move it below its [[stream]]")
-    if isinstance(table, dict):
-        table = {name: table[name] for name in table if name not in _OF_ONE_STREAM}
-    return read_table(table, rules, place)
+    misplaced = dict.fromkeys(_OF_ONE_STREAM, Misplaced("move it below the [[stream]] it names"))
+    return read_table(table, _rules(StreamSettings) | misplaced, place)
 
 
 def _stream(table: object, shared: Values, place: Place) -> Values:
@@ -207,17 +210,25 @@ def _stream(table: object, shared: Values, place: Place) -> Values:
         right = _rules(StreamSettings)[name].right
         own[name] = place.key(name).refuse("is missing", f"write {right}")
     stream = _defaults(StreamSettings) | shared | own
-    if stream["collection"] is not None and stream["database"] is None:
+    if own.get("collection") is not None and stream["database"] is None:
         place.key("collection").refuse("is without a database", "add its database, or drop it")
     return stream
 
 
 def _judge_names(streams: Sequence[Values], place: Place) -> None:
-    first: dict[object, int] = {REFUSED: 0}
-    for index, name in enumerate(stream["name"] for stream in streams):
-        if first.setdefault(name, index) != index and name is not REFUSED:
-            wrong = f"is the name of stream[{first[name]}] too"
-            place.item(index).key("name").refuse(wrong, "give each stream a name of its own")
+    first: dict[str, int] = {}
+    for index, stream in enumerate(streams):
+        if stream["name"] is REFUSED or first.setdefault(stream["name"], index) == index:
+            continue
+        wrong = f"is the name of stream[{first[stream['name']]}] too"
+        place.item(index).key("name").refuse(wrong, "give each stream a name of its own")
+
+
+def _judge_sinks(streams: Sequence[Values], known: Sequence[str], place: Place) -> None:
+    for index, stream in enumerate(streams):
+        if stream["sink"] not in {REFUSED, *known}:
+            right = suggestion(stream["sink"], known)
+            place.item(index).key("sink").refuse("is not a known sink", right)
 
 
 def _judge_connection(values: Values, environment: Place, is_file: Callable[[Path], bool]) -> None:

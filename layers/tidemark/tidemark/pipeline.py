@@ -16,7 +16,7 @@ import bson
 from bson import json_util
 from bson.errors import BSONError
 
-from tidemark.rules import REFUSED, Place, kind, suggestion
+from tidemark.rules import REFUSED, Place, kind, listed
 
 _ALLOWED = (
     "$addFields",
@@ -102,7 +102,7 @@ def _judge_stage(stage: object, place: Place) -> None:
     if name == _SPLIT:
         place.refuse(f"is {_SPLIT}, which Tidemark adds", "set split_large_events = true")
     elif name not in _ALLOWED:
-        place.refuse("is no stage that a change stream allows", suggestion(name, _ALLOWED))
+        place.refuse("is no stage that a change stream allows", f"write {listed(_ALLOWED)}")
     elif (loses := _LOSES_ID.get(name)) and loses(body):
         place.refuse(f"is a {name} that loses or replaces the event's _id", _KEEP_ID)
     elif not _is_encodable(stage):

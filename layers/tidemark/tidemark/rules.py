@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
 from bson import Timestamp
 
@@ -75,11 +75,11 @@ def matching(pattern: str) -> Callable[[str], object]:
 
 
 class OneOf:
-    """One of a few words."""
+    """One of the words of a `Literal`."""
 
-    def __init__(self, *words: str) -> None:
-        self.words = words
-        self.right = listed(words)
+    def __init__(self, literal: object) -> None:
+        self.words: tuple[str, ...] = get_args(literal)
+        self.right = listed(self.words)
 
     def __call__(self, value: object, place: Place) -> object:
         """Accept a known word."""
@@ -91,11 +91,11 @@ class OneOf:
 
 
 class Moment:
-    """One of a few words, or an instant, which becomes a `Timestamp`."""
+    """One of the words of a `Literal`, or an instant, which becomes a `Timestamp`."""
 
-    def __init__(self, *words: str) -> None:
-        self.words = words
-        self.right = f"{listed(words)} or a time with an offset such as 2026-01-31T06:00:00Z"
+    def __init__(self, literal: object) -> None:
+        self.words: tuple[str, ...] = get_args(literal)
+        self.right = listed([*self.words, "a time with its offset, as 2026-01-31T06:00:00Z"])
 
     def __call__(self, value: object, place: Place) -> object:
         """Accept a known word, or an instant with its offset from UTC."""
@@ -186,6 +186,17 @@ class Seconds:
         return float(value)
 
 
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """A key that has no place in this table; `right` says where it belongs."""
+
+    right: str
+
+    def __call__(self, value: object, place: Place) -> object:  # noqa: ARG002 - whatever it is
+        """Accept nothing."""
+        return place.refuse("is misplaced", self.right)
+
+
 def read_table(table: object, rules: Mapping[str, Rule], place: Place) -> dict[str, Any]:
     """Judge each key of `table` by its rule; a refused one is `REFUSED`, never absent."""
     if not isinstance(table, dict):
@@ -211,7 +222,7 @@ def listed(words: Collection[str]) -> str:
 
 _KINDS = {
     bool: "a boolean",
-    str: "a string",
+    str: "text",
     int: "a whole number",
     float: "a number with a fraction",
     list: "a list",

@@ -12,9 +12,18 @@ from typing import Annotated, Any, Literal
 from bson import Timestamp, json_util
 
 from tidemark.pipeline import Pipeline
-from tidemark.rules import Flag, Moment, OneOf, Seconds, Text, Whole, matching
+from tidemark.rules import Flag, Moment, OneOf, Seconds, Text, Whole, listed, matching
 
 KNOWN_SINKS = ("deliver",)
+
+FullDocument = Literal["default", "updateLookup", "whenAvailable", "required"]
+FullDocumentBeforeChange = Literal["off", "whenAvailable", "required"]
+Start = Literal["now", "earliest"]
+OnFailure = Literal["dead_letter", "halt"]
+OnHistoryLost = Literal["halt", "now", "earliest"]
+OnDefinitionChange = Literal["refuse", "resume", "restart"]
+Tls = Literal["required", "off"]
+Mode = Literal["drain", "linger"]
 
 
 def _is_database(name: str) -> bool:
@@ -28,7 +37,7 @@ def _is_collection(name: str) -> bool:
 _NAME = Text("1 to 128 of A-Z a-z 0-9 _ . -", matching(r"[A-Za-z0-9_.-]{1,128}"))
 _DATABASE = Text('a name below 64 bytes without any of /\\. "$*<>:|?', _is_database)
 _COLLECTION = Text("a name that starts neither with $ nor with system.", _is_collection)
-_ANY_TEXT = Text("a text", bool)
+_SINK = Text(listed(KNOWN_SINKS), bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,33 +52,23 @@ class StreamSettings:
     database: Annotated[str | None, _DATABASE] = None
     collection: Annotated[str | None, _COLLECTION] = None
     pipeline: Annotated[tuple[dict[str, Any], ...], Pipeline()] = ()
-    full_document: Annotated[
-        Literal["default", "updateLookup", "whenAvailable", "required"] | None,
-        OneOf("default", "updateLookup", "whenAvailable", "required"),
-    ] = None
+    full_document: Annotated[FullDocument | None, OneOf(FullDocument)] = None
     full_document_before_change: Annotated[
-        Literal["off", "whenAvailable", "required"] | None,
-        OneOf("off", "whenAvailable", "required"),
+        FullDocumentBeforeChange | None, OneOf(FullDocumentBeforeChange)
     ] = None
     show_expanded_events: Annotated[bool, Flag()] = False
     split_large_events: Annotated[bool, Flag()] = False
-    start_at: Annotated[Literal["now", "earliest"] | Timestamp, Moment("now", "earliest")] = "now"
-    sink: Annotated[str, OneOf(*KNOWN_SINKS)] = "deliver"
+    start_at: Annotated[Start | Timestamp, Moment(Start)] = "now"
+    sink: Annotated[str, _SINK] = "deliver"
     max_changes: Annotated[int, Whole(1, 100_000)] = 1_000
     max_bytes: Annotated[int | None, Whole(1)] = None
     max_age_s: Annotated[float, Seconds(0, 300)] = 0.0
     idle_s: Annotated[float, Seconds(0, 300)] = 0.5
     checkpoint_interval_s: Annotated[float, Seconds(0, 300)] = 1.0
     max_attempts: Annotated[int, Whole(1, 100)] = 5
-    on_failure: Annotated[Literal["dead_letter", "halt"], OneOf("dead_letter", "halt")] = (
-        "dead_letter"
-    )
-    on_history_lost: Annotated[
-        Literal["halt", "now", "earliest"] | Timestamp, Moment("halt", "now", "earliest")
-    ] = "halt"
-    on_definition_change: Annotated[
-        Literal["refuse", "resume", "restart"], OneOf("refuse", "resume", "restart")
-    ] = "refuse"
+    on_failure: Annotated[OnFailure, OneOf(OnFailure)] = "dead_letter"
+    on_history_lost: Annotated[OnHistoryLost | Timestamp, Moment(OnHistoryLost)] = "halt"
+    on_definition_change: Annotated[OnDefinitionChange, OneOf(OnDefinitionChange)] = "refuse"
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -104,6 +103,7 @@ class Variable:
     table: Literal["run"] | None = None
 
 
+_TEXT = Text("text", bool)
 _TABLE_NAME = Text(
     "the DynamoDB table's name or ARN", matching(r"[A-Za-z0-9_.-]{3,255}|arn:[^\s]+:table/[^\s]+")
 )
@@ -123,16 +123,12 @@ class Settings:
     """
 
     table: Annotated[str, _TABLE_NAME, Variable("TIDEMARK_TABLE")]
-    secret_id: Annotated[str | None, _ANY_TEXT, Variable("MONGODB_SECRET_ID")] = None
-    parameter: Annotated[str | None, _ANY_TEXT, Variable("MONGODB_PARAMETER")] = None
+    secret_id: Annotated[str | None, _TEXT, Variable("MONGODB_SECRET_ID")] = None
+    parameter: Annotated[str | None, _TEXT, Variable("MONGODB_PARAMETER")] = None
     uri: Annotated[str | None, _URI, Variable("MONGODB_URI")] = field(default=None, repr=False)
-    ca_file: Annotated[str | None, _ANY_TEXT, Variable("MONGODB_CA_FILE")] = None
-    tls: Annotated[
-        Literal["required", "off"], OneOf("required", "off"), Variable("MONGODB_TLS")
-    ] = "required"
-    mode: Annotated[
-        Literal["drain", "linger"], OneOf("drain", "linger"), Variable("TIDEMARK_MODE", "run")
-    ] = "drain"
+    ca_file: Annotated[str | None, _TEXT, Variable("MONGODB_CA_FILE")] = None
+    tls: Annotated[Tls, OneOf(Tls), Variable("MONGODB_TLS")] = "required"
+    mode: Annotated[Mode, OneOf(Mode), Variable("TIDEMARK_MODE", "run")] = "drain"
     budget_s: Annotated[float | None, Seconds(1, 900), Variable("TIDEMARK_BUDGET_S", "run")] = None
     reserve_s: Annotated[float, Seconds(1, 300), Variable("TIDEMARK_RESERVE_S", "run")] = 5.0
     lease_s: Annotated[float, Seconds(5, 900), Variable("TIDEMARK_LEASE_S", "run")] = 30.0
@@ -144,4 +140,4 @@ class Settings:
         str | None, _QUEUE_URL, Variable("TIDEMARK_DEAD_LETTER_QUEUE_URL")
     ] = None
     payload_bucket: Annotated[str | None, _BUCKET, Variable("TIDEMARK_PAYLOAD_BUCKET")] = None
-    streams: tuple[StreamSettings, ...] = ()
+    streams: tuple[StreamSettings, ...]
