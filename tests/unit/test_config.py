@@ -1,5 +1,6 @@
 """streams.toml and the environment are judged whole, and every mistake is named (G9)."""
 
+import dataclasses
 import datetime as dt
 import math
 import re
@@ -258,6 +259,34 @@ class TestValues:
         assert f"stream[0].start_at: {wrong}; write " in problem(STREAM + f"start_at = {value}")
 
 
+class TestAnyValue:
+    odd = (
+        "true",
+        "-1",
+        "9223372036854775808",
+        "nan",
+        "1e308",
+        '""',
+        '"\\u0000"',
+        "[]",
+        "[[]]",
+        "[{}]",
+        "{}",
+        "1979-05-27",
+        "07:32:00",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+    )
+
+    @pytest.mark.parametrize("value", odd)
+    @pytest.mark.parametrize("key", [each.name for each in dataclasses.fields(StreamSettings)])
+    def test_it_is_accepted_or_named(self, key: str, value: str) -> None:
+        """G9: no value breaks the judgement itself."""
+        text = f"[[stream]]\n{key} = {value}\n" + ('name = "n"' if key != "name" else "")
+        found = _judged(text)
+        assert f"stream[0].{key}: " in found or len(found) == 64
+
+
 class TestEnvironment:
     def test_one_way_to_the_connection_string_is_required(self) -> None:
         found = problem(MONGODB_SECRET_ID="")
@@ -448,6 +477,14 @@ class TestFingerprint:
     )
     def test_it_stays_with_everything_else(self, line: str) -> None:
         assert stream(line).fingerprint == stream().fingerprint
+
+
+def _judged(text: str) -> str:
+    """The one stream's fingerprint, or what is wrong with it."""
+    try:
+        return settings(text).streams[0].fingerprint
+    except ConfigError as error:
+        return error.problems[0]
 
 
 def _toml(value: object) -> str:

@@ -85,8 +85,15 @@ class TestRefused:
         [found] = problems("'''[\n{\"$match\": }]'''")
         assert "stream[0].pipeline: is not JSON (line 2, column 12 of the string" in found
 
-    def test_json_nested_without_end_is_refused(self) -> None:
-        assert "is nested too deeply" in problems(f"'{'[' * 200_000}'")[0]
+    @pytest.mark.parametrize("levels", [91, 900, 200_000])
+    def test_a_pipeline_nested_beyond_mongodbs_limit_is_refused(self, levels: int) -> None:
+        nested = f"{'[' * levels}{']' * levels}"
+        [found] = problems(f"""'[{{"$match": {{"f": {nested}}}}}]'""")
+        assert "is nested too deeply; write at most 90 levels" in found
+
+    def test_one_mistake_inside_extended_json_is_one_problem(self) -> None:
+        [found] = problems('[{ "$match" = { f = { "$date" = 2026-01-31 } } }]')
+        assert "pipeline[0].$match.f.$date: is a date" in found
 
     def test_every_bad_stage_is_named(self) -> None:
         found = problems(
@@ -147,6 +154,7 @@ class TestResumeToken:
             {"$replaceRoot": {"newRoot": {"ns": "$ns"}}},
             {"$replaceRoot": {}},
             {"$replaceWith": "$fullDocument"},
+            {"$replaceWith": "$$ROOT.fullDocument"},
             {"$replaceWith": {"_id": "$fullDocument._id"}},
             {"$replaceWith": {"$mergeObjects": ["$$ROOT", "$fullDocument"]}},
             {"$replaceWith": {"$mergeObjects": ["$ns", {"a": 1}]}},

@@ -29,6 +29,7 @@ _ALLOWED = (
     "$unset",
 )
 _SPLIT = "$changeStreamSplitLargeEvent"
+_MAX_LEVELS = 90  # MongoDB's own limit is 100, of which the command around takes some
 _JSON = json_util.JSONOptions(tz_aware=True)
 # json_util raises these for malformed Extended JSON; their texts repeat the value: not shown (G8).
 _UNDECODABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, BSONError)
@@ -59,17 +60,20 @@ def _from_json(text: str, place: Place) -> object:
         where = f"line {error.lineno}, column {error.colno} of the string"
         return place.refuse(f"is not JSON ({where}: {error.msg})", "write Extended JSON")
     except RecursionError:
-        return place.refuse("is nested too deeply", "write fewer levels")
+        return place.refuse("is nested too deeply", f"write at most {_MAX_LEVELS} levels")
 
 
-def _decoded(value: object, place: Place) -> Any:
+def _decoded(value: object, place: Place, levels: int = _MAX_LEVELS) -> Any:
     """Turn Extended JSON into BSON types, each mistake noted where it stands."""
+    if isinstance(value, list | dict) and levels == 0:
+        return place.refuse("is nested too deeply", f"write at most {_MAX_LEVELS} levels")
     if isinstance(value, list):
-        return [_decoded(entry, place.item(index)) for index, entry in enumerate(value)]
+        return [_decoded(each, place.item(index), levels - 1) for index, each in enumerate(value)]
     if isinstance(value, dict):
-        return _typed({key: _decoded(entry, place.key(key)) for key, entry in value.items()}, place)
+        entries = {name: _decoded(value[name], place.key(name), levels - 1) for name in value}
+        return _typed(entries, place)
     if isinstance(value, dt.date | dt.time) and not getattr(value, "tzinfo", None):
-        return place.refuse(f"is {kind(value)} and no offset", "write 2026-01-31T06:00:00Z")
+        return place.refuse(f"is {kind(value)} without an offset", "write 2026-01-31T06:00:00Z")
     return value
 
 
@@ -150,16 +154,15 @@ def _replace_root_loses(body: object) -> bool:
 
 
 def _replacement_loses(body: object) -> bool:
-    return _id_of(body) in {_Id.OTHER, _Id.ABSENT}
+    return _id_of(body) is not _Id.KEPT
 
 
 class _Id(Enum):
     """What a replacement document has as its `_id`, as far as can be seen without data."""
 
-    OWN = auto()
-    OTHER = auto()
+    KEPT = auto()  # the event's own, or nothing that this code can tell from it
+    LOST = auto()
     ABSENT = auto()
-    UNKNOWN = auto()
 
 
 def _id_of(expression: object) -> _Id:
@@ -170,24 +173,23 @@ def _id_of(expression: object) -> _Id:
     if "$mergeObjects" in expression:
         return _id_of_merge(expression["$mergeObjects"])
     if any(key.startswith("$") for key in expression):
-        return _Id.UNKNOWN
+        return _Id.KEPT
     if "_id" not in expression:
         return _Id.ABSENT
-    return _Id.OWN if expression["_id"] in _OWN_ID else _Id.OTHER
+    return _Id.KEPT if expression["_id"] in _OWN_ID else _Id.LOST
 
 
 def _id_of_path(path: str) -> _Id:
-    """Tell the documents inside an event, which have an `_id` of their own, from other fields."""
-    if path in {"$$ROOT", "$$CURRENT"}:
-        return _Id.OWN
+    """The documents inside an event have an `_id` of their own; its other fields have none."""
+    path = path.replace("$$ROOT.", "$").replace("$$CURRENT.", "$")
     if path.startswith("$$"):
-        return _Id.UNKNOWN
+        return _Id.KEPT
     documents = ("$fullDocument", "$fullDocumentBeforeChange", "$documentKey")
-    return _Id.OTHER if path in documents else _Id.ABSENT
+    return _Id.LOST if path in documents else _Id.ABSENT
 
 
 def _id_of_merge(operands: object) -> _Id:
-    """Take the last operand that has an `_id`: it decides."""
+    """The last operand that has an `_id` decides."""
     found = map(_id_of, reversed(operands if isinstance(operands, list) else [operands]))
     return next((each for each in found if each is not _Id.ABSENT), _Id.ABSENT)
 
