@@ -40,12 +40,13 @@ test -n "$$python" || { \
   exit 1; }
 endef
 
-# $(1): the virtual environment, $(2): its pinned and hashed requirements.
+# $(1): the virtual environment, $(2): its pinned and hashed requirements, complete, so that pip
+# has nothing to resolve (which it cannot do with hashes where a package is wanted with an extra).
 define make_venv
 @$(find_python); \
 echo "Setting up $(1) with $$("$$python" --version)"; \
 "$$python" -m venv --clear $(1) && \
-$(1)/bin/python -m pip install --quiet --require-hashes -r $(2)
+$(1)/bin/python -m pip install --quiet --no-deps --require-hashes -r $(2)
 @touch $(1)/.installed
 endef
 
@@ -64,7 +65,7 @@ lock: ## Pin and hash the requirements*.in files anew
 	@.tidemark/lock/bin/python -m pip install --quiet uv==0.13.9
 	@for name in layers/tidemark/requirements requirements-dev requirements-sam; do \
 	  .tidemark/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	    --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+	    --generate-hashes --custom-compile-command 'make lock' \
 	    --output-file $$name.txt $$name.in || exit 1; \
 	done
 
@@ -101,6 +102,8 @@ check: lint test ## Everything that CI runs, the tests last
 build: $(SAM_VENV)/.installed ## Build function and layer into .aws-sam (ARCHITECTURE=x86_64)
 	@TIDEMARK_ARCHITECTURE=$(ARCHITECTURE) TIDEMARK_PYTHON='$(CURDIR)/$(SAM_VENV)/bin/python' \
 	  $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
+	@tar -C .aws-sam/build/TidemarkLayer -czf - . | wc -c | \
+	  awk '{ printf "The layer: %.1f MB compressed (Lambda takes 50)\n", $$1 / 1e6 }'
 
 .PHONY: clean
 clean: ## Remove everything that these targets made
