@@ -92,6 +92,10 @@ class FatalError(TidemarkError):
 class SourceRefused(FatalError):
     """MongoDB understood the request and refused it: the message names the remedy."""
 
+    def __init__(self, message: str, code: int | None = None) -> None:
+        self.code = code
+        super().__init__(message)
+
 
 class EventTooLarge(FatalError):
     """A change event is over the server's 16 MB limit.
@@ -146,8 +150,17 @@ class HistoryLost(TidemarkError):
 
 
 class StreamInvalidated(TidemarkError):
-    """The collection or database was dropped or renamed; the cursor is closed by the server."""
+    """The collection or database was dropped or renamed; the cursor is closed by the server.
+
+    `hidden`: the user's pipeline filtered the invalidate event out, so its token is unknown.
+    """
+
+    code = None
+
+    def __init__(self, message: str, *, hidden: bool) -> None:
+        self.hidden = hidden
+        super().__init__(message)
 
 
 class PoisonChange(TidemarkError):
-    """This one change can never be delivered: it is dead-lettered by the stream's policy."""
+    """One change that can never be delivered: it is dead-lettered by the stream's policy."""

@@ -38,6 +38,15 @@ def change_id(change: Change) -> str:
     return hashlib.sha256(token_json(change["_id"]).encode()).hexdigest()
 
 
+class Undecodable(dict[str, Any]):
+    """A change whose document cannot be decoded: what could be read of it, and its raw BSON."""
+
+    def __init__(self, readable: Change, raw: bytes, cause: Exception) -> None:
+        super().__init__(readable)
+        self.raw = raw
+        self.cause = cause
+
+
 class Batch(Sequence[Change]):
     """Changes delivered and checkpointed together: 1..max_changes, in stream order."""
 
@@ -164,7 +173,8 @@ class NotAcquired:
 class Gap:
     """Changes that the server no longer has for us: from where to where, and why (G7).
 
-    Times are of the last checkpoint and of the new start; `code` is the server's error code.
+    `from_checkpoint` is the last known progress, `code` the server's error code, `definition` the
+    stream's in canonical JSON.
     """
 
     stream: str
@@ -172,10 +182,7 @@ class Gap:
     code: int | None
     recorded_at_ms: int
     definition: str
-    from_position: Position | None
-    from_cluster_time: Timestamp | None
-    from_wall_time_ms: int | None
-    from_checkpointed_at_ms: int | None
+    from_checkpoint: Checkpoint | None
     to_position: Position
 
 

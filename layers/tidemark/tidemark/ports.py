@@ -3,13 +3,9 @@
 `tests/contract/` holds one suite a port, run on the scripted fake and on the real adapter.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-
-
-from tidemark.config import StreamSettings
 from tidemark.model import (
     Acquired,
     Attempts,
@@ -23,6 +19,7 @@ from tidemark.model import (
     Read,
     Status,
 )
+from tidemark.settings import StreamSettings
 
 
 class Clock(Protocol):
@@ -76,7 +73,12 @@ class Source(Protocol):
         """The position of the oldest entry of the deployment's oplog."""
 
     def open(
-        self, stream: StreamSettings, position: Position, *, timeout_s: float, batch_size: int | None
+        self,
+        stream: StreamSettings,
+        position: Position,
+        *,
+        timeout_s: float,
+        batch_size: int | None,
     ) -> Reader:
         """A reader of everything behind `position`: a token is opened with `start_after`.
 
@@ -106,23 +108,22 @@ class CheckpointStore(Protocol):
         """Move the lease's end; touches nothing else."""
 
     def save(
-        self,
-        lease: Lease,
-        checkpoint: Checkpoint | None,
-        *,
-        expires_at_ms: int,
-        attempts: Attempts | None = None,
+        self, lease: Lease, checkpoint: Checkpoint | None, attempts: Attempts, *, expires_at_ms: int
     ) -> None:
         """Store progress and move the lease's end in one write; `expires_at_ms` 0 releases it.
 
-        A checkpoint of None leaves the position. Attempts of None leaves what is stored, except
-        that a new position clears it.
+        A checkpoint of None leaves the position. Either of a new position and a release sets the
+        count of unreleased runs back to zero.
         """
 
-    def save_gap(self, lease: Lease, checkpoint: Checkpoint, gap: Gap, *, expires_at_ms: int) -> None:
+    def save_gap(
+        self, lease: Lease, checkpoint: Checkpoint, gap: Gap, *, expires_at_ms: int
+    ) -> None:
         """Store a new position and the record of what it skips, both or neither (G7)."""
 
-    def halt(self, lease: Lease, checkpoint: Checkpoint | None, *, reason: str) -> None:
+    def halt(
+        self, lease: Lease, checkpoint: Checkpoint | None, attempts: Attempts, *, reason: str
+    ) -> None:
         """Store progress, set the status to halted and release, in one write."""
 
     def set_status(self, stream: str, status: Status, *, reason: str | None) -> bool:
@@ -183,7 +184,14 @@ class Telemetry(Protocol):
     def error(self, name: str, cause: BaseException | None = None, **fields: Any) -> None:
         """Something failed; of `cause` only its type, its place and our own messages are logged."""
 
-    def count(self, metrics: Mapping[str, float]) -> None:
-        """Add to the stream's metrics, by name."""
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world of one stream's run."""
 
+    source: Source
+    store: CheckpointStore
+    sink: Sink
+    dead_letters: DeadLetters
+    clock: Clock
+    telemetry: Telemetry

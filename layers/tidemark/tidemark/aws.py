@@ -1,0 +1,45 @@
+"""The AWS clients, each made when it is first needed, and the adapters on them.
+
+A client costs tens of milliseconds at cold start: Secrets Manager's is needed once a container, the
+dead letters' perhaps never.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import boto3
+
+from tidemark.deadletters import QueueDeadLetters
+from tidemark.dynamodb import CLIENT, DynamoCheckpoints
+from tidemark.secretsmanager import fetch_secret
+from tidemark.settings import Settings
+
+
+@cache
+def client(service: str) -> Any:
+    """The container's client of `service`, with timeouts whose worst case fits the reserve."""
+    return boto3.client(service, config=CLIENT)  # type: ignore[call-overload]
+
+
+def connection_string(settings: Settings) -> Callable[[], str]:
+    """How the connection string is had: asked anew at each call, since secrets rotate."""
+    uri, secret_id = settings.uri, settings.secret_id or ""
+    if uri is not None:
+        return lambda: uri
+    return lambda: fetch_secret(client("secretsmanager"), secret_id)
+
+
+def checkpoints(settings: Settings) -> DynamoCheckpoints:
+    """The checkpoint store on the configured table."""
+    return DynamoCheckpoints(client("dynamodb"), settings.table)
+
+
+def dead_letters(settings: Settings) -> QueueDeadLetters:
+    """The dead letters on the configured queue and bucket."""
+    return QueueDeadLetters(
+        settings.dead_letter_queue_url,
+        settings.payload_bucket,
+        sqs=lambda: client("sqs"),
+        s3=lambda: client("s3"),
+    )

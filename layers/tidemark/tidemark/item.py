@@ -1,0 +1,172 @@
+"""The checkpoint item: what DynamoDB stores, to and from the model; pure.
+
+Numbers are milliseconds where their name ends in `_ms`. A position is `resume_token` (canonical
+Extended JSON) or `operation_time` ("seconds.increment"); `position_use` says which.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from bson.timestamp import Timestamp
+
+from tidemark.errors import StateRefused
+from tidemark.model import (
+    Acquired,
+    Attempts,
+    Checkpoint,
+    Gap,
+    Lease,
+    NotAcquired,
+    Position,
+    Status,
+    parse_token,
+    token_json,
+)
+
+SCHEMA_VERSION = 1
+Item: TypeAlias = Mapping[str, Mapping[str, Any]]
+Values: TypeAlias = dict[str, str | int | None]  # attribute → value, None where it must be absent
+
+
+def position_values(position: Position) -> Values:
+    """The attributes of a position; the one that it is not must be absent."""
+    token, time = position.resume_token, position.operation_time
+    return {
+        "position_use": "operation_time" if token is None else "token",
+        "resume_token": None if token is None else token_json(token),
+        "operation_time": _time_text(time),
+    }
+
+
+def checkpoint_values(checkpoint: Checkpoint) -> Values:
+    """The attributes that a checkpoint sets."""
+    return {
+        **position_values(checkpoint.position),
+        "cluster_time": _time_text(checkpoint.cluster_time),
+        "change_wall_time_ms": checkpoint.change_wall_time_ms,
+        "checkpointed_at_ms": checkpoint.checkpointed_at_ms,
+        "definition": checkpoint.definition,
+        "fingerprint": checkpoint.fingerprint,
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def attempt_values(attempts: Attempts) -> Values:
+    """The attributes of a failing change; all absent where none fails."""
+    if not attempts.count:
+        return {"attempts": None, "attempts_change_id": None, "attempts_since_ms": None}
+    return {
+        "attempts": attempts.count,
+        "attempts_change_id": attempts.change_id,
+        "attempts_since_ms": attempts.first_at_ms,
+    }
+
+
+def gap_values(gap: Gap) -> Values:
+    """The attributes of a gap's record: from the last checkpoint to the new position (G7)."""
+    left = gap.from_checkpoint
+    return {
+        "record": f"gap#{_iso(gap.recorded_at_ms)}",
+        "reason": gap.reason,
+        "error_code": gap.code,
+        "recorded_at_ms": gap.recorded_at_ms,
+        "definition": gap.definition,
+        "from_position": None if left is None else str(left.position),
+        "from_cluster_time": None if left is None else _time_text(left.cluster_time),
+        "from_wall_time_ms": None if left is None else left.change_wall_time_ms,
+        "from_checkpointed_at_ms": None if left is None else left.checkpointed_at_ms,
+        **{f"to_{name}": value for name, value in position_values(gap.to_position).items()},
+    }
+
+
+def attribute(value: str | int) -> dict[str, str]:
+    """A value as DynamoDB's typed attribute."""
+    return {"S": value} if isinstance(value, str) else {"N": str(value)}
+
+
+def acquired_from(old: Item, lease: Lease) -> Acquired:
+    """What taking `lease` brought, from the item as it was before.
+
+    A repeat of our own request is no killed run. Raises StateRefused.
+    """
+    ours = _text(old, "lease_owner") == lease.owner
+    return Acquired(
+        lease=lease,
+        checkpoint=_checkpoint_from(old),
+        attempts=Attempts(
+            count=_number(old, "attempts") or 0,
+            change_id=_text(old, "attempts_change_id"),
+            first_at_ms=_number(old, "attempts_since_ms"),
+        ),
+        unreleased_runs=max(0, (_number(old, "unreleased_runs") or 0) - ours),
+    )
+
+
+def not_acquired_from(item: Item) -> NotAcquired:
+    """Who holds the lease, or why the stream rests. Raises StateRefused for a newer schema."""
+    require_known_schema(item)
+    return NotAcquired(
+        status=Status(_text(item, "status") or Status.RUNNING),
+        status_reason=_text(item, "status_reason"),
+        owner=_text(item, "lease_owner"),
+        expires_at_ms=_number(item, "lease_expires_at_ms") or 0,
+    )
+
+
+def require_known_schema(item: Item) -> None:
+    """Refuse an item that a newer Tidemark has written."""
+    version = _number(item, "schema_version") or 0
+    if version > SCHEMA_VERSION:
+        raise StateRefused(
+            f"the checkpoint item has schema_version {version}, this code knows {SCHEMA_VERSION}: "
+            "deploy the version that wrote it, or newer"
+        )
+
+
+def _checkpoint_from(item: Item) -> Checkpoint | None:
+    if "position_use" not in item:
+        return None
+    try:
+        return Checkpoint(
+            position=_position_from(item),
+            definition=item["definition"]["S"],
+            fingerprint=item["fingerprint"]["S"],
+            cluster_time=_time_from(_text(item, "cluster_time")),
+            change_wall_time_ms=_number(item, "change_wall_time_ms"),
+            checkpointed_at_ms=_number(item, "checkpointed_at_ms") or 0,
+        )
+    except (KeyError, ValueError, TypeError) as damage:
+        raise StateRefused(
+            f"the checkpoint item is damaged ({type(damage).__name__} in its position): restore it "
+            "from the table's point-in-time recovery; nothing was read"
+        ) from damage
+
+
+def _position_from(item: Item) -> Position:
+    if _text(item, "position_use") == "token":
+        return Position(resume_token=parse_token(item["resume_token"]["S"]))
+    return Position(operation_time=_time_from(item["operation_time"]["S"]))
+
+
+def _time_text(time: Timestamp | None) -> str | None:
+    return None if time is None else f"{time.time}.{time.inc}"
+
+
+def _time_from(text: str | None) -> Timestamp | None:
+    if text is None:
+        return None
+    seconds, increment = text.split(".")
+    return Timestamp(int(seconds), int(increment))
+
+
+def _text(item: Item, name: str) -> str | None:
+    return item[name]["S"] if name in item else None
+
+
+def _number(item: Item, name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds")

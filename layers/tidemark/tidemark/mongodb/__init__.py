@@ -1,0 +1,1 @@
+"""MongoDB as a source of changes: the only package that imports PyMongo."""

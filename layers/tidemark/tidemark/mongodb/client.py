@@ -1,0 +1,125 @@
+"""One client a container: made at the first run, kept across invocations.
+
+The connection string's own options win over the defaults here.
+"""
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import pymongo
+from bson.codec_options import DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import ConfigurationError, InvalidURI
+
+from tidemark.errors import ConfigError
+from tidemark.mongodb.arrivals import Arrivals
+from tidemark.settings import Settings
+
+Document: TypeAlias = dict[str, Any]
+Client: TypeAlias = "pymongo.MongoClient[Document]"
+
+LOOPBACK = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$")
+WEAK_TLS = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames"}
+
+
+class Clients:
+    """The container's client, and the counter of what arrives through it."""
+
+    def __init__(self, settings: Settings, connection_string: Callable[[], str]) -> None:
+        self.arrivals = Arrivals()
+        self._settings = settings
+        self._connection_string = connection_string
+        self._making = threading.Lock()
+        self._client: Client | None = None
+        self._raw: Client | None = None
+
+    def get(self) -> Client:
+        """The client; made where there is none. Raises ConfigError for a bad connection string."""
+        with self._making:
+            if self._client is None:
+                self._client = self._make(self._connection_string())
+            return self._client
+
+    def forget(self, client: Client) -> None:
+        """Let the next `get` fetch the connection string again and connect anew.
+
+        Nothing happens where another stream's run has done so already.
+        """
+        with self._making:
+            if self._client is client:
+                self._client = self._raw = None
+
+    def get_raw(self) -> Client:
+        """A second client, whose documents stay raw BSON: only streams that look at each need it.
+
+        The driver has no other way to watch a whole deployment undecoded.
+        """
+        with self._making:
+            if self._raw is None:
+                uri = self._connection_string()
+                self._raw = self._make(uri, document_class=RawBSONDocument)
+            return self._raw
+
+    def _make(self, uri: str, **options: Any) -> Client:
+        try:
+            return pymongo.MongoClient(
+                uri,
+                event_listeners=[self.arrivals],
+                **client_options(uri, self._settings),
+                **options,
+            )
+        except (InvalidURI, ConfigurationError, ValueError) as error:
+            problem = (
+                f"secret: its value is no valid connection string ({type(error).__name__}); write "
+                "mongodb://… or mongodb+srv://…, with user and password percent-encoded"
+            )
+            raise ConfigError([problem]) from None
+
+
+def client_options(uri: str, settings: Settings) -> dict[str, Any]:
+    """Our defaults, less what `uri` says itself. Raises ConfigError where `uri` gives up TLS."""
+    own = uri_options(uri)
+    defaults: dict[str, Any] = {
+        "appname": "tidemark",
+        "maxPoolSize": len(settings.streams) + 1,
+        "serverSelectionTimeoutMS": 5_000,
+        "connectTimeoutMS": 3_000,
+        "datetime_conversion": DatetimeConversion.DATETIME_AUTO,
+    }
+    if settings.ca_file is not None:
+        defaults["tlsCAFile"] = settings.ca_file
+    if settings.tls == "required" and not is_local(uri):
+        _require_tls(own)
+        defaults["tls"] = True
+    aliases = {"ssl": "tls"}
+    given = {aliases.get(name, name) for name in own}
+    return {name: value for name, value in defaults.items() if name.lower() not in given}
+
+
+def uri_options(uri: str) -> dict[str, str]:
+    """The options in a connection string, their names in lower case."""
+    pairs = (pair.partition("=") for pair in re.split("[&;]", uri.partition("?")[2]) if pair)
+    return {name.lower(): unquote(value) for name, _, value in pairs}
+
+
+def is_local(uri: str) -> bool:
+    """Whether every host of a connection string is this machine."""
+    rest = uri.partition("://")[2].partition("/")[0].partition("?")[0]
+    hosts = rest.rpartition("@")[2].split(",")
+    return not uri.startswith("mongodb+srv") and all(LOOPBACK.match(host) for host in hosts)
+
+
+def _require_tls(own: dict[str, str]) -> None:
+    off = [name for name in ("tls", "ssl") if own.get(name, "true").lower() != "true"]
+    weak = [name for name in WEAK_TLS & own.keys() if own[name].lower() != "false"]
+    if off or weak:
+        raise ConfigError(
+            [
+                f"secret: its option {name} gives up TLS to a host that is not local; remove it, "
+                "or waive TLS by MONGODB_TLS=off"
+                for name in sorted(off + weak)
+            ]
+        )

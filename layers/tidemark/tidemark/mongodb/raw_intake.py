@@ -1,0 +1,106 @@
+"""Taking changes as raw BSON, each decoded by itself: what must look at every change goes here.
+
+It measures (`max_bytes`), puts the fragments of split events together, and sets a document that
+cannot be decoded apart from its neighbours. Source: MongoDB manual, `$changeStreamSplitLargeEvent`.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+
+from tidemark.model import Change, Read, ReadEnd, Undecodable
+from tidemark.mongodb.arrivals import Arrivals
+from tidemark.mongodb.reader import Stream, end_of_batch, ended
+from tidemark.ports import ReadLimits
+
+LEGIBLE = ("operationType", "ns", "documentKey", "clusterTime", "wallTime")
+
+
+class RawIntake:
+    """Takes changes one by one; `stream` yields raw documents, `options` decode them."""
+
+    def __init__(self, stream: Stream, arrivals: Arrivals, options: CodecOptions[Any]) -> None:
+        self.stream = stream
+        self._arrivals = arrivals
+        self._options = options
+        self._buffered = arrivals.take() or 0
+        self._fragments: list[RawBSONDocument] = []
+        self._held_back: tuple[Change, int] | None = None
+
+    def take(self, changes: list[Change], limits: ReadLimits) -> Read:
+        """Append whole changes; an undecodable one is always alone in its read."""
+        taken_bytes, oldest_s = 0, 0.0
+        while len(changes) < limits.max_changes:
+            arrival = self._next_whole()
+            if arrival is None:
+                return self._ended(changes)
+            change, size = arrival
+            if changes and not self._fits(change, taken_bytes + size, limits):
+                self._held_back = arrival
+                return Read(changes, ReadEnd.FULL)
+            changes.append(change)
+            taken_bytes, oldest_s = taken_bytes + size, oldest_s or time.monotonic()
+            if isinstance(change, Undecodable):
+                return Read(changes, ReadEnd.DRAINED)
+            if not self._buffered and (end := end_of_batch(self.stream, oldest_s, limits)):
+                return Read(changes, end)
+        return Read(changes, ReadEnd.FULL)
+
+    def _next_whole(self) -> tuple[Change, int] | None:
+        """The next change and its size in bytes; None on an empty answer."""
+        if self._held_back is not None:
+            arrival, self._held_back = self._held_back, None
+            return arrival
+        while (document := self._try_next()) is not None:
+            self._fragments.append(document)
+            split = document.get("splitEvent")
+            if split is None or split["fragment"] == split["of"]:
+                fragments, self._fragments = self._fragments, []
+                return self._decoded(fragments), sum(len(part.raw) for part in fragments)
+        return None
+
+    def _try_next(self) -> RawBSONDocument | None:
+        document: RawBSONDocument | None = self.stream.try_next()
+        arrived = self._arrivals.take()
+        self._buffered = max(0, (self._buffered if arrived is None else arrived) - 1)
+        return document
+
+    def _decoded(self, fragments: list[RawBSONDocument]) -> Change:
+        """One change out of its fragments, with the last one's `_id`."""
+        try:
+            change: dict[str, Any] = {}
+            for fragment in fragments:
+                change |= bson.decode(fragment.raw, self._options)
+            change.pop("splitEvent", None)
+        except InvalidBSON as cause:
+            raw = b"".join(fragment.raw for fragment in fragments)
+            return Undecodable(legible(fragments[-1], self._options), raw, cause)
+        return change
+
+    def _fits(self, change: Change, size: int, limits: ReadLimits) -> bool:
+        within = limits.max_bytes is None or size <= limits.max_bytes
+        return within and not isinstance(change, Undecodable)
+
+    def _ended(self, changes: list[Change]) -> Read:
+        """As `ended`, but in the middle of a split event there is no position to store."""
+        read = ended(self.stream, changes)
+        return Read(changes, read.end) if self._fragments else read
+
+
+def legible(document: RawBSONDocument, options: CodecOptions[Any]) -> Mapping[str, Any]:
+    """The fields of a change that can be decoded by themselves; `_id` always."""
+    fields = {"_id": bson.decode(document["_id"].raw, options)}
+    for name in LEGIBLE:
+        try:
+            value = document.get(name)
+            if value is not None:
+                nested = isinstance(value, RawBSONDocument)
+                fields[name] = bson.decode(value.raw, options) if nested else value
+        except InvalidBSON:
+            continue
+    return fields

@@ -1,0 +1,148 @@
+"""The `Source` on a MongoDB deployment."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import pymongo
+from bson.timestamp import Timestamp
+
+from tidemark.errors import SourceRefused
+from tidemark.model import Change, Position
+from tidemark.mongodb.client import Client, Clients
+from tidemark.mongodb.errors import AuthenticationFailed, ClientClosed, translated
+from tidemark.mongodb.raw_intake import RawIntake
+from tidemark.mongodb.reader import DirectIntake, Intake, MongoReader, Stream
+from tidemark.ports import Reader
+from tidemark.settings import Settings, StreamSettings
+
+ONLY_INVALIDATES = ({"$match": {"operationType": "invalidate"}},)
+SPLIT: dict[str, Any] = {"$changeStreamSplitLargeEvent": {}}
+STANDALONE = 40573
+T = TypeVar("T")
+
+
+class MongoSource:
+    """Change streams of one deployment, through the container's one client."""
+
+    def __init__(self, settings: Settings, connection_string: Callable[[], str]) -> None:
+        self._max_await_ms = settings.max_await_ms
+        self._clients = Clients(settings, connection_string)
+
+    def now(self, *, timeout_s: float) -> Position:
+        """Just after the deployment's operation time, which a `ping` brings."""
+        reply = self._do("asking for the operation time", timeout_s, _ping)
+        time = reply.get("operationTime")
+        if time is None:
+            raise SourceRefused(
+                "the server has no operation time: change streams need a replica set or a sharded "
+                "cluster; start mongod with --replSet and run rs.initiate(), or use Atlas",
+                STANDALONE,
+            )
+        return Position(operation_time=Timestamp(time.time, time.inc + 1))
+
+    def earliest(self, *, timeout_s: float) -> Position:
+        """The oplog's first entry. Needs `find` on `local.oplog.rs`."""
+        entry = self._do("reading the oplog's first entry", timeout_s, _first_entry)
+        if entry is None:
+            raise SourceRefused(
+                "the oplog cannot be read: grant the user find on local.oplog.rs, or give start_at "
+                "a timestamp"
+            )
+        return Position(operation_time=entry["ts"])
+
+    def open(
+        self,
+        stream: StreamSettings,
+        position: Position,
+        *,
+        timeout_s: float,
+        batch_size: int | None,
+    ) -> Reader:
+        """A reader behind `position`; see `ports.Source`."""
+        pipeline = (*stream.pipeline, SPLIT) if stream.split_large_events else stream.pipeline
+        watch = partial(self._watch, stream, list(pipeline), batch_size=batch_size)
+        is_raw = stream.split_large_events or stream.max_bytes is not None
+        opened = partial(self._opened, watch, is_raw=is_raw)
+        intake = self._do(f"opening {stream.name!r}", timeout_s, partial(opened, position))
+        return MongoReader(intake, position, partial(self._reopened_raw, watch))
+
+    def behind_invalidate(
+        self, stream: StreamSettings, position: Position, *, timeout_s: float
+    ) -> Position | None:
+        """The token of the invalidate that the user's pipeline hid: only it is asked for."""
+        watch = partial(self._watch, stream, list(ONLY_INVALIDATES), batch_size=None)
+        found = self._do("looking for an invalidate", timeout_s, partial(_first, watch, position))
+        return None if found is None else Position(resume_token=found["_id"])
+
+    def _opened(
+        self, watch: Callable[..., Stream], position: Position, client: Client, *, is_raw: bool
+    ) -> Intake:
+        arrivals = self._clients.arrivals
+        arrivals.take()
+        if not is_raw:
+            return DirectIntake(watch(position, client), arrivals)
+        raw = self._clients.get_raw()
+        return RawIntake(watch(position, raw), arrivals, client.codec_options)
+
+    def _reopened_raw(self, watch: Callable[..., Stream], position: Position) -> Intake:
+        return self._opened(watch, position, self._clients.get(), is_raw=True)
+
+    def _watch(
+        self,
+        stream: StreamSettings,
+        pipeline: list[dict[str, Any]],
+        position: Position,
+        client: Client,
+        *,
+        batch_size: int | None,
+    ) -> Stream:
+        opened: Stream = _target(client, stream).watch(
+            pipeline,
+            full_document=stream.full_document,
+            full_document_before_change=stream.full_document_before_change,
+            show_expanded_events=stream.show_expanded_events or None,
+            max_await_time_ms=self._max_await_ms,
+            batch_size=batch_size,
+            start_after=position.resume_token,
+            start_at_operation_time=position.operation_time,
+        )
+        return opened
+
+    def _do(self, doing: str, timeout_s: float, work: Callable[[Client], T]) -> T:
+        """Work with the client; again with a new one where the old was closed or refused."""
+        client = self._clients.get()
+        try:
+            with translated(doing, opening=True), pymongo.timeout(timeout_s):
+                return work(client)
+        except (AuthenticationFailed, ClientClosed):
+            self._clients.forget(client)
+        with translated(doing, opening=True), pymongo.timeout(timeout_s):
+            return work(self._clients.get())
+
+
+def _target(client: Client, stream: StreamSettings) -> Any:
+    """What is watched: a collection, a database or the whole deployment."""
+    if stream.database is None:
+        return client
+    database = client[stream.database]
+    return database if stream.collection is None else database[stream.collection]
+
+
+def _ping(client: Client) -> Any:
+    return client.admin.command("ping")
+
+
+def _first_entry(client: Client) -> Any:
+    oplog = client["local"]["oplog.rs"]
+    return next(iter(oplog.find({}, {"ts": 1}).sort("$natural", 1).limit(1)), None)
+
+
+def _first(watch: Callable[..., Stream], position: Position, client: Client) -> Change | None:
+    """The first change behind `position`, however long the server scans for it."""
+    with watch(position, client) as stream:
+        while stream.alive:
+            change: Change | None = stream.try_next()
+            if change is not None:
+                return change
+    return None

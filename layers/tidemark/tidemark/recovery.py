@@ -1,0 +1,152 @@
+"""Finding the position to open at: the first one, and behind what cannot be read (G7, G10).
+
+A position is never given up in silence: every jump is stored together with the record of its gap,
+counted, and logged at error level.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bson.timestamp import Timestamp
+
+from tidemark.budget import Budget
+from tidemark.errors import (
+    DefinitionChanged,
+    HistoryLost,
+    SourceRefused,
+    StreamInvalidated,
+    TidemarkError,
+)
+from tidemark.model import Checkpoint, Gap, Position
+from tidemark.ports import Ports
+from tidemark.progress import Progress
+from tidemark.settings import StreamSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a stored position is given up; `code` is the server's error code."""
+
+    reason: Literal["history_lost", "invalidate_refused", "definition_changed"]
+    code: int | None = None
+
+
+class Recovery:
+    """Steps 2's decisions for one run of one stream.
+
+    After `begin` the progress has a position. `go_on_after` moves it past an error, or raises it.
+    """
+
+    def __init__(
+        self, stream: StreamSettings, ports: Ports, budget: Budget, progress: Progress
+    ) -> None:
+        self.gaps = 0
+        self._stream = stream
+        self._ports = ports
+        self._budget = budget
+        self._progress = progress
+        self._behind_invalidate: Position | None = None
+
+    def begin(self) -> None:
+        """Store a first position, or judge whether the stored one is of this definition (G10).
+
+        Raises DefinitionChanged and the source's and the store's errors.
+        """
+        stored = self._progress.stored
+        if stored is None:
+            self._progress.begin(self._at(self._position_of(self._stream.start_at)))
+        elif stored.fingerprint != self._stream.fingerprint:
+            self._change_definition(stored)
+
+    def go_on_after(self, error: TidemarkError) -> None:
+        """Move the position past `error` by the stream's policy; raise it where there is none."""
+        fruitless = self._progress.position == self._behind_invalidate
+        if fruitless and isinstance(error, (StreamInvalidated, HistoryLost, SourceRefused)):
+            self._jump(Loss("invalidate_refused", error.code), self._behind_last_change())
+        elif isinstance(error, StreamInvalidated):
+            self._pass_invalidate(error)
+        elif isinstance(error, HistoryLost) and not self.gaps:
+            self._lose_history(error)
+        else:
+            raise error
+
+    def _pass_invalidate(self, error: StreamInvalidated) -> None:
+        """Store the position just behind the invalidate: the stream goes on there."""
+        if error.hidden:
+            behind = self._ports.source.behind_invalidate(
+                self._stream, self._progress.position, timeout_s=self._left_s()
+            )
+            if behind is not None and behind.resume_token is not None:
+                self._progress.moved_to(behind.resume_token)
+        self._progress.save()
+        self._behind_invalidate = self._progress.position
+        self._ports.telemetry.event("stream.invalidated", position=str(self._behind_invalidate))
+
+    def _lose_history(self, error: HistoryLost) -> None:
+        policy = self._stream.on_history_lost
+        if policy == "halt":
+            self._progress.halt(f"history lost (server code {error.code})")
+            raise error
+        self._jump(Loss("history_lost", error.code), self._position_of(policy))
+
+    def _change_definition(self, stored: Checkpoint) -> None:
+        policy = self._stream.on_definition_change
+        if policy == "refuse":
+            raise DefinitionChanged(
+                f"stream {self._stream.name!r}: the stored position belongs to another definition; "
+                f"stored: {stored.definition}; configured: {self._definition()}. Restore it, or "
+                'choose on_definition_change = "resume" or "restart"'
+            )
+        if policy == "resume":
+            self._progress.begin(self._redefined(stored))
+        else:
+            self._jump(Loss("definition_changed"), self._position_of(self._stream.start_at))
+
+    def _jump(self, loss: Loss, to: Position) -> None:
+        """Give the position up for `to`, with the gap's record in the same write (G7)."""
+        left = self._progress.latest
+        gap = Gap(
+            stream=self._stream.name,
+            reason=loss.reason,
+            code=loss.code,
+            recorded_at_ms=self._ports.clock.time_ms(),
+            definition=self._definition(),
+            from_checkpoint=left,
+            to_position=to,
+        )
+        self._progress.skip(self._at(to), gap)
+        self._behind_invalidate = None
+        self.gaps += 1
+        self._ports.telemetry.error(
+            "gap.recorded",
+            reason=loss.reason,
+            code=loss.code,
+            from_position=str(left.position) if left else None,
+            from_wall_time_ms=left.change_wall_time_ms if left else None,
+            to_position=str(to),
+        )
+
+    def _position_of(self, start: str | Timestamp) -> Position:
+        if isinstance(start, Timestamp):
+            return Position(operation_time=start)
+        source = self._ports.source
+        return (source.earliest if start == "earliest" else source.now)(timeout_s=self._left_s())
+
+    def _behind_last_change(self) -> Position:
+        last = self._progress.latest.cluster_time if self._progress.latest else None
+        if last is None:
+            return self._position_of("now")
+        return Position(operation_time=Timestamp(last.time, last.inc + 1))
+
+    def _at(self, position: Position) -> Checkpoint:
+        return Checkpoint(position, self._definition(), self._stream.fingerprint)
+
+    def _redefined(self, stored: Checkpoint) -> Checkpoint:
+        return replace(stored, definition=self._definition(), fingerprint=self._stream.fingerprint)
+
+    def _definition(self) -> str:
+        return json.dumps(self._stream.definition)
+
+    def _left_s(self) -> float:
+        return self._budget.left_s(self._ports.clock.monotonic_s())

@@ -1,0 +1,222 @@
+"""Delivering a batch, and settling what cannot be delivered (G1, G2).
+
+A failed delivery is tried again with exponential backoff and full jitter while the budget lasts;
+its attempts are stored with the checkpoint, so that a poison change is recognised by whichever
+container meets it next. After `max_attempts` the poison is the change that the sink named or, where
+it only said "failed", is found by halving; then the stream's `on_failure` decides.
+
+A change that kills its container raises nothing. After such runs a `Settlement` is wary: one change
+at a time, its attempt stored *before* it is delivered.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeAlias, cast
+
+from tidemark.budget import Budget
+from tidemark.errors import DeliveryFailed, PoisonChange, StreamHalted
+from tidemark.lease import HeldLease
+from tidemark.model import Acquired, Attempts, Batch, Change, Undecodable, change_id
+from tidemark.ports import DeadLetter, Outcome, Ports
+from tidemark.progress import Progress
+from tidemark.settings import StreamSettings
+
+BACKOFF_BASE_S = 0.5
+BACKOFF_CAP_S = 20.0
+KILLED_RUNS = 2  # unreleased runs at one position that make a stream's changes suspect
+
+Jitter: TypeAlias = Callable[[float, float], float]
+Unsettled: TypeAlias = tuple[Sequence[Change], int]
+
+
+class ContainerKilled(PoisonChange):
+    """The container ended, without a word, each time this change was being delivered."""
+
+
+def is_wary(acquired: Acquired) -> bool:
+    """Whether runs before this one were killed at this position while delivering."""
+    killed = acquired.unreleased_runs
+    return killed >= KILLED_RUNS or (killed > 0 and acquired.attempts.count > 0)
+
+
+def backoff_s(attempts: int, jitter: Jitter) -> float:
+    """Seconds to wait before the next attempt: full jitter under an exponential bound."""
+    return jitter(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** (attempts - 1)))
+
+
+def one_more(attempts: Attempts, name: str, now_ms: int) -> Attempts:
+    """The attempts after one more failure of the change named `name`."""
+    first = attempts.first_at_ms if attempts.change_id == name else now_ms
+    return Attempts(count=attempts.of(name) + 1, change_id=name, first_at_ms=first)
+
+
+class Settlement:
+    """Steps 4 and 5 of a run, for one stream."""
+
+    def __init__(
+        self,
+        stream: StreamSettings,
+        ports: Ports,
+        budget: Budget,
+        held: HeldLease,
+        progress: Progress,
+        *,
+        wary: bool,
+    ) -> None:
+        self.dead_letters = 0
+        self.in_flight: Batch | None = None
+        self._stream = stream
+        self._ports = ports
+        self._budget = budget
+        self._held = held
+        self._progress = progress
+        lease = held.lease
+        self._jitter = random.Random(f"{lease.stream} {lease.fencing_token}").uniform  # noqa: S311
+        self._wary_left = stream.max_changes if wary else 0
+
+    @property
+    def is_wary(self) -> bool:
+        """Whether changes are delivered one at a time, each attempt stored first."""
+        return self._wary_left > 0
+
+    def deliver(self, changes: Sequence[Change]) -> int:
+        """Settle `changes` in order until the budget is spent; how many are delivered or set aside.
+
+        The first attempt is always made: the reserve pays for it. Raises DeliveryFailed,
+        DeadLetterFailed, StreamHalted, SinkRefused, LeaseLost and the store's errors.
+        """
+        remaining, suspects = changes, 0
+        while remaining:
+            remaining, suspects = self._settle_some(remaining, suspects)
+            if self._is_spent():
+                break
+        return len(changes) - len(remaining)
+
+    def record_hung(self) -> None:
+        """Store the attempt of a delivery that will not end; the position stays before it."""
+        batch = self.in_flight
+        if batch is not None and not self.is_wary:
+            self._count_attempt(change_id(batch[0]))
+        self._progress.save()
+
+    def _settle_some(self, changes: Sequence[Change], suspects: int) -> Unsettled:
+        """One attempt at the head of `changes`; what is left, and how many of it are suspects.
+
+        No suspects: nothing is known against anybody. Else the poison is among the first so many.
+        """
+        beyond_hope = self._beyond_hope(changes[0])
+        if beyond_hope is not None:
+            self._set_aside(changes[0], beyond_hope)
+            return changes[1:], 0
+        size = self._attempt_size(len(changes), suspects)
+        outcome = self._attempt(changes[:size])
+        rest = changes[outcome.delivered :]
+        if outcome.error is None:
+            return rest, self._acquitted(rest, suspects - size)
+        return self._after_failure(rest, outcome, size - outcome.delivered, suspects > 0)
+
+    def _beyond_hope(self, change: Change) -> Exception | None:
+        """Why `change` is not even to be tried, None if it is."""
+        if isinstance(change, Undecodable):
+            return change.cause
+        attempts = self._progress.attempts
+        if self.is_wary and attempts.of(change_id(change)) >= self._stream.max_attempts:
+            return ContainerKilled(f"the container was killed {attempts.count} times delivering it")
+        return None
+
+    def _attempt_size(self, available: int, suspects: int) -> int:
+        if self.is_wary:
+            return 1
+        return max(1, suspects // 2) if suspects else available
+
+    def _attempt(self, changes: Sequence[Change]) -> Outcome:
+        if self.is_wary:
+            self._count_attempt(change_id(changes[0]))
+            self._progress.save()
+        self._held.require()
+        self.in_flight = Batch(self._stream.name, changes, self._held.lease.fencing_token)
+        outcome = self._ports.sink.deliver(self.in_flight, deadline_s=self._budget.abandon_s)
+        self.in_flight = None
+        self._progress.delivered(changes[: outcome.delivered])
+        self._wary_left = max(0, self._wary_left - outcome.delivered)
+        return outcome
+
+    def _acquitted(self, rest: Sequence[Change], suspects: int) -> int:
+        """How many suspects are left; the next of them inherits the attempts."""
+        if suspects <= 0:
+            return 0
+        exhausted = Attempts(self._stream.max_attempts, change_id(rest[0]), self._now_ms())
+        self._progress.attempts = exhausted
+        return suspects
+
+    def _after_failure(
+        self, rest: Sequence[Change], outcome: Outcome, failed: int, isolating: bool
+    ) -> Unsettled:
+        """`failed` changes at the head of `rest` failed together."""
+        error, name = cast("Exception", outcome.error), change_id(rest[0])
+        if not isolating and not self.is_wary:
+            self._count_attempt(name)
+        attempts = self._progress.attempts.of(name)
+        self._ports.telemetry.error(
+            "delivery.failed", error, change_id=name, attempts=attempts, changes=failed
+        )
+        if not isolating and attempts < self._stream.max_attempts:
+            self._back_off(attempts, error)
+            return rest, 0
+        if outcome.named or failed == 1:
+            self._set_aside(rest[0], error)
+            return rest[1:], 0
+        if self._is_spent():
+            raise self._failed(error)
+        return rest, failed
+
+    def _set_aside(self, change: Change, error: Exception) -> None:
+        """Dead-letter `change` durably, then pass it; or halt the stream before it."""
+        name, attempts = change_id(change), self._progress.attempts
+        self._held.require()
+        if self._stream.on_failure == "halt":
+            self._halt(name, attempts, error)
+        self._ports.dead_letters.put(
+            DeadLetter(
+                stream=self._stream.name,
+                change_id=name,
+                change=change,
+                error_type=type(error).__qualname__,
+                error_message=str(error),
+                attempts=attempts.of(name),
+                first_failed_at_ms=attempts.first_at_ms or self._now_ms(),
+                last_failed_at_ms=self._now_ms(),
+                fencing_token=self._held.lease.fencing_token,
+            )
+        )
+        self._progress.delivered([change])
+        self._wary_left = 0
+        self.dead_letters += 1
+        self._ports.telemetry.error("dead_letter.stored", error, change_id=name)
+
+    def _halt(self, name: str, attempts: Attempts, error: Exception) -> NoReturn:
+        reason = f"change {name} failed {attempts.of(name)} times: {type(error).__qualname__}"
+        self._progress.halt(reason)
+        raise StreamHalted(f"stream {self._stream.name!r}: {reason}") from error
+
+    def _back_off(self, attempts: int, error: Exception) -> None:
+        delay = backoff_s(attempts, self._jitter)
+        if delay >= self._budget.left_s(self._ports.clock.monotonic_s()):
+            raise self._failed(error) from error
+        self._ports.clock.sleep_s(delay)
+
+    def _failed(self, error: Exception) -> DeliveryFailed:
+        attempts = self._progress.attempts
+        return DeliveryFailed(
+            f"stream {self._stream.name!r}: {type(error).__qualname__} at change "
+            f"{attempts.change_id}, attempt {attempts.count} of {self._stream.max_attempts}"
+        )
+
+    def _count_attempt(self, name: str) -> None:
+        self._progress.attempts = one_more(self._progress.attempts, name, self._now_ms())
+
+    def _is_spent(self) -> bool:
+        return self._budget.left_s(self._ports.clock.monotonic_s()) <= 0
+
+    def _now_ms(self) -> int:
+        return self._ports.clock.time_ms()

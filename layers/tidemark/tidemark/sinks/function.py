@@ -1,0 +1,89 @@
+"""The user's own `deliver(batch)` as a sink.
+
+Returning nothing means delivered. Raising fails the whole batch. Returning
+`{"batchItemFailures": [{"itemIdentifier": change_id}, …]}` fails from the first of these on, as
+with AWS's own stream sources. Anything else fails the batch, with an error that says what is
+allowed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tidemark.errors import TidemarkError
+from tidemark.model import Batch
+from tidemark.ports import Outcome
+
+ALLOWED = (
+    'deliver may return nothing, or {"batchItemFailures": [{"itemIdentifier": change_id}, …]} with '
+    "ids from batch.change_id(change)"
+)
+
+
+class ChangeFailed(TidemarkError):
+    """`deliver` named this change in `batchItemFailures`."""
+
+
+class BadAnswer(TidemarkError):
+    """`deliver` returned something that is no answer."""
+
+
+class FunctionSink:
+    """Delivers to a Python function, in the calling thread."""
+
+    def __init__(self, deliver: Callable[[Batch], object]) -> None:
+        self._deliver = deliver
+
+    def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:  # noqa: ARG002 - cannot be cut short
+        """Call the function with `batch`; its failure is the outcome."""
+        try:
+            return judge(batch, self._deliver(batch))
+        except (Exception, SystemExit) as error:
+            return Outcome(0, _as_exception(error))
+
+
+def judge(batch: Batch, answer: object) -> Outcome:
+    """What an answer of `deliver` says of `batch`. Raises BadAnswer."""
+    if answer is None:
+        return Outcome(len(batch))
+    failed = _failed_ids(answer)
+    if not failed:
+        return Outcome(len(batch))
+    places = {batch.change_id(change): place for place, change in enumerate(batch)}
+    unknown = failed - places.keys()
+    if unknown:
+        raise BadAnswer(
+            f"{len(unknown)} of the ids that deliver named are not in its batch: {ALLOWED}"
+        )
+    first = min(places[name] for name in failed)
+    return Outcome(
+        first, ChangeFailed("deliver named this change in batchItemFailures"), named=True
+    )
+
+
+def _failed_ids(answer: object) -> set[str]:
+    if not isinstance(answer, Mapping) or set(answer) != {"batchItemFailures"}:
+        raise BadAnswer(f"deliver returned {_shape(answer)}: {ALLOWED}")
+    items = answer["batchItemFailures"]
+    if not isinstance(items, list):
+        raise BadAnswer(f"batchItemFailures is {_shape(items)}, not a list: {ALLOWED}")
+    return {_identifier(item) for item in items}
+
+
+def _identifier(item: Any) -> str:
+    name = item.get("itemIdentifier") if isinstance(item, Mapping) else None
+    if not isinstance(name, str):
+        raise BadAnswer(f"an entry of batchItemFailures has no itemIdentifier: {ALLOWED}")
+    return name
+
+
+def _shape(answer: object) -> str:
+    """The type of an answer; its content may be private (G8)."""
+    return f"an object of type {type(answer).__name__}"
+
+
+def _as_exception(error: BaseException) -> Exception:
+    if isinstance(error, Exception):
+        return error
+    exited = BadAnswer("deliver tried to end the process (SystemExit)")
+    exited.__cause__ = error
+    return exited
