@@ -19,6 +19,7 @@ from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
+from bson.errors import InvalidBSON
 from bson.int64 import Int64
 from bson.max_key import MaxKey
 from bson.min_key import MinKey
@@ -104,7 +105,7 @@ def _date(value: datetime) -> str:
 def _any_date(value: DatetimeMS) -> str | int:
     try:
         return _date(value.as_datetime())
-    except (ValueError, OverflowError):  # before year 1 or after 9999: milliseconds since 1970
+    except InvalidBSON:  # before year 1 or after 9999: milliseconds since 1970
         return _integer(int(value))
 
 

@@ -8,6 +8,7 @@ BSON has none.)
 """
 
 import re
+from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +20,7 @@ ASK_FIRST: Final = (
     | orjson.OPT_PASSTHROUGH_DATACLASS
 )
 _UUID_TRACE: Final = re.compile(rb'-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"')
+_LOOKED_AT: Final = frozenset({dict, list, tuple, float, UUID})
 
 
 def wrote_unasked(change: Any, body: bytes) -> bool:
@@ -32,11 +34,10 @@ def _holds_either(document: Any) -> bool:
     containers = [document]
     for container in containers:  # grows while it is read
         for value in container.values() if type(container) is dict else container:
-            kind = type(value)
-            if kind is str:  # most values are, and this loop's speed is the exact path's price
+            if type(value) not in _LOOKED_AT:
                 continue
-            if kind is dict or kind is list or kind is tuple:
-                containers.append(value)
-            elif kind is UUID or (kind is float and value - value != 0):  # inf - inf is NaN
+            if type(value) is UUID or (type(value) is float and not isfinite(value)):
                 return True
+            if type(value) is not float:
+                containers.append(value)
     return False
