@@ -253,7 +253,8 @@ class StreamSummary:
 
     def as_json(self) -> dict[str, Any]:
         """The fields without the stream's name, ready for `json.dumps`."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "stream"}
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "stream"}
+        return values | {"stop_reason": self.stop_reason.value}
 
 
 @dataclass(frozen=True, slots=True)

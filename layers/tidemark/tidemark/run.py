@@ -36,6 +36,11 @@ from tidemark.settle import Settlement, is_wary
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
 STALL_S = 10.0  # beyond one await: a server this late is not going to answer
 CLOSE_S = 1.0
+RESTS = {  # why the lease was not had, and the event that tells it
+    Status.RUNNING: (StopReason.LEASE_HELD, "lease.held"),
+    Status.PAUSED: (StopReason.PAUSED, "stream.paused"),
+    Status.HALTED: (StopReason.HALTED, "stream.halted"),
+}
 
 
 class Run:
@@ -51,7 +56,7 @@ class Run:
         self.stream = stream
         self.step = "acquire"
         self.held: HeldLease | None = None
-        self.summary = StreamSummary(stream.name)
+        self.summary = StreamSummary(stream.name, error="the run ended without a result")
         self._settings = settings
         self._ports = ports
         self._budget = budget
@@ -63,8 +68,10 @@ class Run:
     def execute(self) -> StreamSummary:
         """Run the stream; an error is told in the summary, and logged."""
         try:
-            self.summary.stop_reason = self._execute()
+            self._execute()
+            self.summary.error = None
         except LeaseLost as lost:
+            self.summary.error = None
             self.summary.stop_reason = StopReason.LEASE_LOST
             self._ports.telemetry.error("lease.lost", lost)
         except Exception as error:
@@ -76,19 +83,20 @@ class Run:
         if self._settlement is not None:
             self._settlement.record_hung()
 
-    def _execute(self) -> StopReason:
+    def _execute(self) -> None:
         terms = LeaseTerms(int(self._settings.lease_s * 1000), self._budget.deadline_ms)
         answer = HeldLease.take(  # 1
             self._ports.store, self._ports.clock, terms, self.stream.name
         )
         if isinstance(answer, NotAcquired):
-            return self._rest(answer)
+            self.summary.stop_reason = self._rest(answer)
+            return
         held, acquired = answer
         self.held = held
         self.summary.fencing_token = held.lease.fencing_token
         progress = Progress(held, self._ports.clock, acquired.checkpoint, acquired.attempts)
         try:
-            stop = self._follow(held, acquired, progress)  # 2 to 8, the closing
+            self.summary.stop_reason = self._follow(held, acquired, progress)  # 2 to 8's closing
         except Exception as error:
             self._release_after(error, progress)
             raise
@@ -96,15 +104,17 @@ class Run:
         self._tell(progress)
         progress.release()  # 8
         self._ports.telemetry.event("run.ended", **self.summary.as_json())
-        return stop
 
     def _follow(self, held: HeldLease, acquired: Acquired, progress: Progress) -> StopReason:
         """Open and read the stream, again behind each invalidate and each gap."""
         self.step = "open"
         recovery = self._recovery = Recovery(self.stream, self._ports, self._budget, progress)
         recovery.begin()
+        wary = is_wary(acquired)
+        if wary:
+            self._ports.telemetry.event("stream.wary", unreleased_runs=acquired.unreleased_runs)
         settlement = self._settlement = Settlement(
-            self.stream, self._ports, self._budget, held, progress, wary=is_wary(acquired)
+            self.stream, self._ports, self._budget, held, progress, wary=wary
         )
         while True:
             try:
@@ -189,13 +199,11 @@ class Run:
 
     def _rest(self, answer: NotAcquired) -> StopReason:
         """Why a run that did not get the lease ends, told in the log."""
-        resting = {Status.PAUSED: StopReason.PAUSED, Status.HALTED: StopReason.HALTED}
-        stop = resting.get(answer.status, StopReason.LEASE_HELD)
+        stop, event = RESTS[answer.status]
         self._ports.telemetry.event(
-            f"run.{stop.value}",
+            event,
             lease_owner=answer.owner,
             lease_expires_at_ms=answer.expires_at_ms,
-            status=answer.status.value,
             status_reason=answer.status_reason,
         )
         return stop

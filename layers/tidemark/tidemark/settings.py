@@ -63,7 +63,7 @@ class StreamSettings:
     max_changes: Annotated[int, Whole(1, 100_000)] = 1_000
     max_bytes: Annotated[int | None, Whole(1)] = None
     max_age_s: Annotated[float, Seconds(0, 300)] = 0.0
-    idle_s: Annotated[float, Seconds(0, 300)] = 0.5
+    idle_s: Annotated[float, Seconds(0, 300)] = 0.4
     checkpoint_interval_s: Annotated[float, Seconds(0, 300)] = 1.0
     max_attempts: Annotated[int, Whole(1, 100)] = 5
     on_failure: Annotated[OnFailure, OneOf(OnFailure)] = "dead_letter"
@@ -132,7 +132,7 @@ class Settings:
     budget_s: Annotated[float | None, Seconds(1, 900), Variable("TIDEMARK_BUDGET_S", "run")] = None
     reserve_s: Annotated[float, Seconds(1, 300), Variable("TIDEMARK_RESERVE_S", "run")] = 5.0
     lease_s: Annotated[float, Seconds(5, 900), Variable("TIDEMARK_LEASE_S", "run")] = 30.0
-    max_await_ms: Annotated[int, Whole(1, 1_000), Variable("TIDEMARK_MAX_AWAIT_MS", "run")] = 500
+    max_await_ms: Annotated[int, Whole(1, 1_000), Variable("TIDEMARK_MAX_AWAIT_MS", "run")] = 250
     acquire_wait_s: Annotated[
         float, Seconds(0, 900), Variable("TIDEMARK_ACQUIRE_WAIT_S", "run")
     ] = 0.0
