@@ -1,9 +1,9 @@
 """Dead letters on SQS, and in S3 where one is over the queue's limit.
 
 A letter is JSON and holds all that is needed to redeliver: `stream`, `changeId`, `change`
-(canonical Extended JSON), `errorType`, `errorMessage`, `attempts`, `firstFailedAtMs`, `lastFailedAtMs`,
-`fencingToken`. In place of `change`: `changeAt` {bucket, key, bytes} for a large one, `rawBson`
-(base64) for one that cannot be decoded or encoded.
+(canonical Extended JSON), `errorType`, `errorMessage`, `attempts`, `firstFailedAtMs`,
+`lastFailedAtMs`, `fencingToken`. In place of `change`: `changeAt` {bucket, key, bytes} for a large
+one, `rawBson` (base64) for one that cannot be decoded or encoded.
 """
 
 import base64

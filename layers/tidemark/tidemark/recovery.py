@@ -23,6 +23,8 @@ from tidemark.ports import Ports
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
 
+LEAST_S = 0.1  # a timeout of 0 would mean none
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -61,11 +63,11 @@ class Recovery:
 
     def go_on_after(self, error: TidemarkError) -> None:
         """Move the position past `error` by the stream's policy; raise it where there is none."""
-        fruitless = self._progress.position == self._behind_invalidate
-        if fruitless and isinstance(error, (StreamInvalidated, HistoryLost, SourceRefused)):
-            self._jump(Loss("invalidate_refused", error.code), self._behind_last_change())
-        elif isinstance(error, StreamInvalidated):
+        behind_invalidate = self._progress.position == self._behind_invalidate
+        if isinstance(error, StreamInvalidated):
             self._pass_invalidate(error)
+        elif behind_invalidate and isinstance(error, (HistoryLost, SourceRefused)):
+            self._jump(Loss("invalidate_refused", error.code), self._behind_last_change())
         elif isinstance(error, HistoryLost) and not self.gaps:
             self._lose_history(error)
         else:
@@ -79,6 +81,9 @@ class Recovery:
             )
             if behind is not None and behind.resume_token is not None:
                 self._progress.moved_to(behind.resume_token)
+        if self._progress.position == self._behind_invalidate:
+            self._jump(Loss("invalidate_refused"), self._behind_last_change())
+            return
         self._progress.save()
         self._behind_invalidate = self._progress.position
         self._ports.telemetry.event("stream.invalidated", position=str(self._behind_invalidate))
@@ -149,4 +154,4 @@ class Recovery:
         return json.dumps(self._stream.definition)
 
     def _left_s(self) -> float:
-        return self._budget.left_s(self._ports.clock.monotonic_s())
+        return max(LEAST_S, self._budget.left_s(self._ports.clock.monotonic_s()))

@@ -36,6 +36,7 @@ from tidemark.settle import Settlement, is_wary
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
 STALL_S = 10.0  # beyond one await: a server this late is not going to answer
 CLOSE_S = 1.0
+ACQUIRE_POLL_S = 0.2
 RESTS = {  # why the lease was not had, and the event that tells it
     Status.RUNNING: (StopReason.LEASE_HELD, "lease.held"),
     Status.PAUSED: (StopReason.PAUSED, "stream.paused"),
@@ -84,10 +85,7 @@ class Run:
             self._settlement.record_hung()
 
     def _execute(self) -> None:
-        terms = LeaseTerms(int(self._settings.lease_s * 1000), self._budget.deadline_ms)
-        answer = HeldLease.take(  # 1
-            self._ports.store, self._ports.clock, terms, self.stream.name
-        )
+        answer = self._acquire()  # 1
         if isinstance(answer, NotAcquired):
             self.summary.stop_reason = self._rest(answer)
             return
@@ -105,6 +103,19 @@ class Run:
         progress.release()  # 8
         self._ports.telemetry.event("run.ended", **self.summary.as_json())
 
+    def _acquire(self) -> tuple[HeldLease, Acquired] | NotAcquired:
+        """Take the lease; a lingering run may wait for its predecessor to give it back."""
+        clock, wait_s = self._ports.clock, self._settings.acquire_wait_s
+        terms = LeaseTerms(int(self._settings.lease_s * 1000), self._budget.deadline_ms)
+        give_up_s = clock.monotonic_s() + min(wait_s, self._left_s())
+        while True:
+            answer = HeldLease.take(self._ports.store, clock, terms, self.stream.name)
+            if not isinstance(answer, NotAcquired) or answer.status is not Status.RUNNING:
+                return answer
+            if clock.monotonic_s() + ACQUIRE_POLL_S > give_up_s:
+                return answer
+            clock.sleep_s(ACQUIRE_POLL_S)
+
     def _follow(self, held: HeldLease, acquired: Acquired, progress: Progress) -> StopReason:
         """Open and read the stream, again behind each invalidate and each gap."""
         self.step = "open"
@@ -116,13 +127,14 @@ class Run:
         settlement = self._settlement = Settlement(
             self.stream, self._ports, self._budget, held, progress, wary=wary
         )
-        while True:
+        while self._has_time():
             try:
                 with self._opened(progress, settlement) as reader:  # 2
                     return self._read_on(reader, held, progress, settlement)
             except TidemarkError as error:
                 self.step = "open"
                 recovery.go_on_after(error)  # or raise it
+        return StopReason.BUDGET
 
     @contextmanager
     def _opened(self, progress: Progress, settlement: Settlement) -> Iterator[Reader]:
@@ -141,7 +153,7 @@ class Run:
         self, reader: Reader, held: HeldLease, progress: Progress, settlement: Settlement
     ) -> StopReason:
         quiet_since_s = self._ports.clock.monotonic_s()
-        while self._left_s() > self._await_s + MARGIN_S:
+        while self._has_time():
             self.step = "read"
             held.require()
             read = reader.read(self._limits(settlement), timeout_s=self._read_timeout_s())  # 3
@@ -190,6 +202,10 @@ class Run:
             max_bytes=self.stream.max_bytes,
             max_age_s=self.stream.max_age_s,
         )
+
+    def _has_time(self) -> bool:
+        """Whether a read can wait for a whole await: one cut short would cost the connection."""
+        return self._left_s() > self._await_s + MARGIN_S
 
     def _left_s(self) -> float:
         return self._budget.left_s(self._ports.clock.monotonic_s())

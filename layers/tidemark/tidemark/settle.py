@@ -167,7 +167,7 @@ class Settlement:
             self._set_aside(rest[0], error)
             return rest[1:], 0
         if self._is_spent():
-            raise self._failed(error)
+            raise self._failed(error) from error
         return rest, failed
 
     def _set_aside(self, change: Change, error: Exception) -> None:

@@ -36,13 +36,11 @@ class Event(StrEnum):
     STREAM_RESUMED = "stream.resumed"  # an operator made the stream go again
     STREAM_INVALIDATED = "stream.invalidated"  # dropped or renamed: it goes on behind that
     STREAM_WARY = "stream.wary"  # runs were killed here: one change at a time
-    CHECKPOINT_COMMITTED = "checkpoint.committed"  # debug level: each stored position
     DELIVERY_FAILED = "delivery.failed"  # the sink failed: attempts, change_id, changes
     DELIVER_HUNG = "deliver.hung"  # `deliver` did not return: stack; the process ends
     DEAD_LETTER_STORED = "dead_letter.stored"  # a poison change was set aside
     GAP_RECORDED = "gap.recorded"  # changes were lost to us: from, to, why (G7)
     SOURCE_CONNECTED = "source.connected"  # a client was made: what the server is
-    INVOCATION_FAILED = "invocation.failed"  # one stream or more failed
 
 
 METRICS = {

@@ -1,5 +1,6 @@
 """The `Source` on a MongoDB deployment."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from tidemark.settings import Settings, StreamSettings
 ONLY_INVALIDATES = ({"$match": {"operationType": "invalidate"}},)
 SPLIT: dict[str, Any] = {"$changeStreamSplitLargeEvent": {}}
 STANDALONE = 40573
+LEAST_S = 0.1  # a timeout of 0 would mean none
 T = TypeVar("T")
 
 
@@ -32,14 +34,14 @@ class MongoSource:
     def now(self, *, timeout_s: float) -> Position:
         """Just after the deployment's operation time, which a `ping` brings."""
         reply = self._do("asking for the operation time", timeout_s, _ping)
-        time = reply.get("operationTime")
-        if time is None:
+        now = reply.get("operationTime")
+        if now is None:
             raise SourceRefused(
                 "the server has no operation time: change streams need a replica set or a sharded "
                 "cluster; start mongod with --replSet and run rs.initiate(), or use Atlas",
                 STANDALONE,
             )
-        return Position(operation_time=Timestamp(time.time, time.inc + 1))
+        return Position(operation_time=Timestamp(now.time, now.inc + 1))
 
     def earliest(self, *, timeout_s: float) -> Position:
         """The oplog's first entry. Needs `find` on `local.oplog.rs`."""
@@ -111,13 +113,15 @@ class MongoSource:
 
     def _do(self, doing: str, timeout_s: float, work: Callable[[Client], T]) -> T:
         """Work with the client; again with a new one where the old was closed or refused."""
+        until_s = time.monotonic() + timeout_s
         client = self._clients.get()
         try:
             with translated(doing, opening=True), pymongo.timeout(timeout_s):
                 return work(client)
         except (AuthenticationFailed, ClientClosed):
             self._clients.forget(client)
-        with translated(doing, opening=True), pymongo.timeout(timeout_s):
+        left_s = max(LEAST_S, until_s - time.monotonic())
+        with translated(doing, opening=True), pymongo.timeout(left_s):
             return work(self._clients.get())
 
 
