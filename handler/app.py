@@ -11,13 +11,13 @@ from tidemark import aws, config
 from tidemark.invocation import LambdaContext, Tidemark
 from tidemark.mongodb.source import MongoSource
 from tidemark.sinks.function import FunctionSink
-from tidemark.telemetry import StreamTelemetry
+from tidemark.telemetry import StreamTelemetry, log_connected
 
 settings = config.load(os.environ, Path(__file__).with_name("streams.toml"))
 logger = Logger()
 tidemark = Tidemark(
     settings=settings,
-    source=MongoSource(settings, aws.connection_string(settings)),
+    source=MongoSource(settings, aws.connection_string(settings), log_connected(logger)),
     store=aws.checkpoints(settings),
     dead_letters=aws.dead_letters(settings),
     sinks={"deliver": FunctionSink(deliver)},

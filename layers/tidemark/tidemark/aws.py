@@ -14,6 +14,7 @@ from tidemark.deadletters import QueueDeadLetters
 from tidemark.dynamodb import CLIENT, DynamoCheckpoints
 from tidemark.secretsmanager import fetch_secret
 from tidemark.settings import Settings
+from tidemark.ssm import fetch_parameter
 
 
 @cache
@@ -24,10 +25,12 @@ def client(service: str) -> Any:
 
 def connection_string(settings: Settings) -> Callable[[], str]:
     """How the connection string is had: asked anew at each call, since secrets rotate."""
-    uri, secret_id = settings.uri, settings.secret_id or ""
+    uri, secret_id, parameter = settings.uri, settings.secret_id, settings.parameter
     if uri is not None:
         return lambda: uri
-    return lambda: fetch_secret(client("secretsmanager"), secret_id)
+    if parameter is not None:
+        return lambda: fetch_parameter(client("ssm"), parameter)
+    return lambda: fetch_secret(client("secretsmanager"), secret_id or "")
 
 
 def checkpoints(settings: Settings) -> DynamoCheckpoints:

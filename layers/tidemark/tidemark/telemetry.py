@@ -8,8 +8,9 @@ ordinary Metrics would mix the threads up.
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
@@ -77,6 +78,13 @@ def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+class HasFields(Protocol):
+    """Something that can be logged."""
+
+    def as_fields(self) -> dict[str, Any]:
+        """The fields of its log event."""
+
+
 class StreamTelemetry:
     """The log and the metrics of one stream."""
 
@@ -119,6 +127,16 @@ def describe(error: BaseException) -> dict[str, Any]:
         "caused_by": [type(link).__qualname__ for link in chain[1:]],
         "error_at": [f"{at.filename}:{at.lineno}" for at in traceback.extract_tb(innermost)],
     }
+
+
+def log_connected(logger: Logger) -> Callable[[HasFields], None]:
+    """What a source calls with the deployment's capabilities, once a client."""
+
+    def log(capabilities: HasFields) -> None:
+        name = Event.SOURCE_CONNECTED.value
+        logger.info(name, extra={"event": name, **capabilities.as_fields()})
+
+    return log
 
 
 def flush() -> None:

@@ -26,6 +26,7 @@ from tidemark.errors import (
     SourceUnavailable,
     TidemarkError,
 )
+from tidemark.mongodb.capabilities import NEEDS_REPLICA_SET, STANDALONE
 
 AUTHENTICATION_FAILED = 18
 MAX_TIME_EXPIRED = 50
@@ -40,7 +41,8 @@ TOO_LARGE = {
 }
 REMEDIES = {
     8000: "Atlas refused the credentials: check the user and its database access",
-    9: "the server could not parse the stream's options: check pipeline and event options",
+    9: "the server could not parse the stream's options or its resume token: check pipeline, "
+    "event options, and whether the position belongs to this deployment",
     13: "the user lacks the privileges find and changeStream on what the stream watches",
     18: "authentication failed: check the user, the password and authSource in the secret",
     47: "a required document image is missing: enable changeStreamPreAndPostImages on the "
@@ -50,8 +52,7 @@ REMEDIES = {
     'on_definition_change = "restart", or restore its definition',
     40324: "the server does not know a stage of the pipeline: check its version",
     40415: "the server does not know an option of the stream: check its version",
-    40573: "change streams need a replica set or a sharded cluster, and this is a standalone "
-    "server: start mongod with --replSet and run rs.initiate(), or use Atlas",
+    STANDALONE: NEEDS_REPLICA_SET,
     31095: "the server does not know an option of the stream: check its version",
 }
 

@@ -1,15 +1,25 @@
 """The `Source` on a MongoDB deployment."""
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 import pymongo
+from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
 
-from tidemark.errors import SourceRefused
+from tidemark.errors import HistoryLost, SourceRefused, TidemarkError
 from tidemark.model import Change, Position
+from tidemark.mongodb.capabilities import (
+    NEEDS_REPLICA_SET,
+    STANDALONE,
+    Capabilities,
+    judge_hello,
+    require,
+)
 from tidemark.mongodb.client import Client, Clients
 from tidemark.mongodb.errors import AuthenticationFailed, ClientClosed, translated
 from tidemark.mongodb.raw_intake import RawIntake
@@ -19,7 +29,7 @@ from tidemark.settings import Settings, StreamSettings
 
 ONLY_INVALIDATES = ({"$match": {"operationType": "invalidate"}},)
 SPLIT: dict[str, Any] = {"$changeStreamSplitLargeEvent": {}}
-STANDALONE = 40573
+FAILED_TO_PARSE = 9
 LEAST_S = 0.1  # a timeout of 0 would mean none
 T = TypeVar("T")
 
@@ -27,20 +37,32 @@ T = TypeVar("T")
 class MongoSource:
     """Change streams of one deployment, through the container's one client."""
 
-    def __init__(self, settings: Settings, connection_string: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connection_string: Callable[[], str],
+        on_connected: Callable[[Capabilities], None] = lambda _: None,
+    ) -> None:
         self._max_await_ms = settings.max_await_ms
         self._clients = Clients(settings, connection_string)
+        self._on_connected = on_connected
+        self._probing = threading.Lock()
+        self._probed: tuple[Client, Capabilities] | None = None
+
+    def capabilities(self, client: Client) -> Capabilities:
+        """What the deployment behind `client` can do; asked once a client."""
+        with self._probing:
+            if self._probed is None or self._probed[0] is not client:
+                self._probed = (client, _probe(client))
+                self._on_connected(self._probed[1])
+            return self._probed[1]
 
     def now(self, *, timeout_s: float) -> Position:
         """Just after the deployment's operation time, which a `ping` brings."""
         reply = self._do("asking for the operation time", timeout_s, _ping)
         now = reply.get("operationTime")
         if now is None:
-            raise SourceRefused(
-                "the server has no operation time: change streams need a replica set or a sharded "
-                "cluster; start mongod with --replSet and run rs.initiate(), or use Atlas",
-                STANDALONE,
-            )
+            raise SourceRefused(NEEDS_REPLICA_SET, STANDALONE)
         return Position(operation_time=Timestamp(now.time, now.inc + 1))
 
     def earliest(self, *, timeout_s: float) -> Position:
@@ -66,7 +88,10 @@ class MongoSource:
         watch = partial(self._watch, stream, list(pipeline), batch_size=batch_size)
         is_raw = stream.split_large_events or stream.max_bytes is not None
         opened = partial(self._opened, watch, is_raw=is_raw)
-        intake = self._do(f"opening {stream.name!r}", timeout_s, partial(opened, position))
+        try:
+            intake = self._do(f"opening {stream.name!r}", timeout_s, partial(opened, position))
+        except SourceRefused as refused:
+            raise self._judged(refused, position) from refused
         return MongoReader(intake, position, partial(self._reopened_raw, watch))
 
     def behind_invalidate(
@@ -80,12 +105,22 @@ class MongoSource:
     def _opened(
         self, watch: Callable[..., Stream], position: Position, client: Client, *, is_raw: bool
     ) -> Intake:
+        """An intake at `position`: of raw documents where asked for, or where one is damaged."""
         arrivals = self._clients.arrivals
         arrivals.take()
         if not is_raw:
-            return DirectIntake(watch(position, client), arrivals)
+            with contextlib.suppress(InvalidBSON):
+                return DirectIntake(watch(position, client), arrivals)
         raw = self._clients.get_raw()
         return RawIntake(watch(position, raw), arrivals, client.codec_options)
+
+    def _judged(self, refused: SourceRefused, position: Position) -> TidemarkError:
+        """Amazon DocumentDB calls a token that left its history a parse error."""
+        _, server = self._probed or (None, None)
+        is_documentdb = server is not None and server.product == "Amazon DocumentDB"
+        if is_documentdb and refused.code == FAILED_TO_PARSE and position.resume_token:
+            return HistoryLost(str(refused), refused.code)
+        return refused
 
     def _reopened_raw(self, watch: Callable[..., Stream], position: Position) -> Intake:
         return self._opened(watch, position, self._clients.get(), is_raw=True)
@@ -99,6 +134,9 @@ class MongoSource:
         *,
         batch_size: int | None,
     ) -> Stream:
+        server = self.capabilities(self._clients.get())
+        require(server, stream)
+        token_option = "start_after" if server.start_after else "resume_after"
         opened: Stream = _target(client, stream).watch(
             pipeline,
             full_document=stream.full_document,
@@ -106,7 +144,7 @@ class MongoSource:
             show_expanded_events=stream.show_expanded_events or None,
             max_await_time_ms=self._max_await_ms,
             batch_size=batch_size,
-            start_after=position.resume_token,
+            **{token_option: position.resume_token},
             start_at_operation_time=position.operation_time,
         )
         return opened
@@ -131,6 +169,11 @@ def _target(client: Client, stream: StreamSettings) -> Any:
         return client
     database = client[stream.database]
     return database if stream.collection is None else database[stream.collection]
+
+
+def _probe(client: Client) -> Capabilities:
+    hosts = [host for host, _ in client.nodes]
+    return judge_hello(client.admin.command("hello"), client.server_info(), hosts)
 
 
 def _ping(client: Client) -> Any:
