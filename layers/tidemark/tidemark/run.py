@@ -29,6 +29,7 @@ from tidemark.model import (
 )
 from tidemark.ports import Ports, Reader, ReadLimits
 from tidemark.progress import Progress, lag_ms
+from tidemark.readahead import ReadAhead
 from tidemark.recovery import Recovery
 from tidemark.settings import Settings, StreamSettings
 from tidemark.settle import Settlement, is_wary
@@ -144,6 +145,8 @@ class Run:
             timeout_s=self._left_s(),
             batch_size=1 if settlement.is_wary else None,
         )
+        if self.stream.read_ahead and not settlement.is_wary:
+            reader = ReadAhead(reader)
         try:
             yield reader
         finally:

@@ -64,6 +64,7 @@ class StreamSettings:
     max_bytes: Annotated[int | None, Whole(1)] = None
     max_age_s: Annotated[float, Seconds(0, 300)] = 0.0
     idle_s: Annotated[float, Seconds(0, 300)] = 0.4
+    read_ahead: Annotated[bool, Flag()] = False
     checkpoint_interval_s: Annotated[float, Seconds(0, 300)] = 1.0
     max_attempts: Annotated[int, Whole(1, 100)] = 5
     on_failure: Annotated[OnFailure, OneOf(OnFailure)] = "dead_letter"

@@ -1,0 +1,36 @@
+"""Reading the next batch while the last one is delivered: at most one ahead.
+
+It pays where a sink waits on the network and the stream is behind (docs/performance.md). Nothing of
+the order of effects changes: a run still sees its reads one after the other, and stores a position
+only behind what it has delivered.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from tidemark.model import Read, ReadEnd
+from tidemark.ports import Reader, ReadLimits
+
+
+class ReadAhead:
+    """A `Reader` whose next read is under way where the last one was full.
+
+    Only there more is known to be waiting: a read of a quiet stream would keep the run from ending.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+        self._ahead: Future[Read] | None = None
+
+    def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
+        """The next changes, perhaps read already; an error of that read is raised here."""
+        ahead, self._ahead = self._ahead, None
+        read = ahead.result() if ahead else self._reader.read(limits, timeout_s=timeout_s)
+        if read.end is ReadEnd.FULL:
+            self._ahead = self._thread.submit(self._reader.read, limits, timeout_s=timeout_s)
+        return read
+
+    def close(self, *, timeout_s: float) -> None:
+        """Wait for a read under way, which its own timeout bounds; then end the server's cursor."""
+        self._thread.shutdown(wait=True)
+        self._reader.close(timeout_s=timeout_s)
