@@ -89,7 +89,7 @@ class Progress:
         """Store a position behind a gap together with the gap's record (G7)."""
         stamped = replace(checkpoint, checkpointed_at_ms=self._clock.time_ms())
         self._held.save_gap(stamped, gap)
-        self.latest = stamped
+        self.latest, self.attempts = stamped, NO_ATTEMPTS
         self._mark_saved(stamped)
 
     def release(self) -> None:
