@@ -83,8 +83,11 @@ def create_resources(endpoint: str) -> Resources:
     """Create the state table, the dead-letter queue and the payload bucket of the template."""
     mark = uuid.uuid4().hex[:8]
     create = session()
+    definition = template.properties("DeadLetterQueue", "AWS::SQS::Queue")
     queue = create.client("sqs", endpoint_url=endpoint).create_queue(
-        QueueName=f"tidemark-dead-letters-{mark}", Attributes=_queue_attributes()
+        QueueName=f"tidemark-dead-letters-{mark}",
+        # The one attribute that a delivery can run into: how large a message may be.
+        Attributes={"MaximumMessageSize": str(definition["MaximumMessageSize"])},
     )
     bucket = f"tidemark-payloads-{mark}"
     create.client("s3", endpoint_url=endpoint).create_bucket(Bucket=bucket)
@@ -107,9 +110,3 @@ def create_table(endpoint: str) -> str:
 def dynamodb(endpoint: str) -> DynamoDBClient:
     """A DynamoDB client of this server."""
     return session().client("dynamodb", endpoint_url=endpoint)
-
-
-def _queue_attributes() -> dict[str, str]:
-    """The one attribute that a delivery can run into: how large a message may be."""
-    definition = template.properties("DeadLetterQueue", "AWS::SQS::Queue")
-    return {"MaximumMessageSize": str(definition["MaximumMessageSize"])}

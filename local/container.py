@@ -61,8 +61,8 @@ class Answer:
     """What Lambda answered to one invocation, and what the function logged meanwhile."""
 
     status: int
-    """HTTP: 200 also for an error or a timeout of the function, 502 when the runtime was killed,
-    0 when the container was."""
+    """HTTP: 200 also for an error or a timeout of the function, 502 when the runtime ended or could
+    not start, 0 when the container was gone."""
     body: str
     log: str
 
@@ -73,8 +73,8 @@ class Answer:
 
     @property
     def killed(self) -> bool:
-        """Whether the runtime or the whole container was gone before it answered."""
-        return self.status != 200
+        """Whether a SIGKILL, of the runtime or of the whole container, kept it from answering."""
+        return self.status == 0 or (self.status == 502 and "signal: killed" in self.body)
 
     @property
     def result(self) -> Any:
@@ -87,10 +87,9 @@ class Answer:
     @property
     def error(self) -> str | None:
         """The message with which the invocation failed; None if it did not."""
-        if self.killed or self.timed_out:
-            return self.body or "the container was killed"
-        failed = isinstance(self.result, dict) and "errorMessage" in self.result
-        return str(self.result["errorMessage"]) if failed else None
+        if isinstance(self.result, dict) and "errorMessage" in self.result:
+            return str(self.result["errorMessage"])
+        return None if self.status == 200 and not self.timed_out else self.body or "no answer"
 
     @property
     def events(self) -> list[dict[str, Any]]:

@@ -20,10 +20,13 @@ GRACE_S = 3.0
 
 
 def main(command: list[str]) -> int:
-    """Return the command's exit status, or end everything once the pipe is at its end."""
+    """End as the command does, or end everything once the pipe is at its end."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     threading.Thread(target=_end_with_the_pipe, args=(child,), daemon=True).start()
-    return child.wait()
+    status = child.wait()
+    if status < 0:
+        os.kill(os.getpid(), -status)
+    return status
 
 
 def descendants(pid: int) -> list[int]:
@@ -49,7 +52,7 @@ def kill(pids: list[int]) -> None:
 
 def _end_with_the_pipe(child: subprocess.Popen[bytes]) -> None:
     """Ask the command to end, then insist; this process ends with its group."""
-    sys.stdin.buffer.read()
+    os.read(sys.stdin.fileno(), 1)  # nobody writes: it returns at the end
     with_children = descendants(os.getpid())
     child.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):

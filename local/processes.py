@@ -65,6 +65,10 @@ class Process:
             log.seek(start)
             return log.read().decode(errors="replace")
 
+    def wait(self) -> int:
+        """The exit status once the command has ended; a signal's number, negative, if killed."""
+        return self._guard.wait()
+
     def stop(self) -> None:
         """End the command, SIGTERM first, and remove its log. Once or often."""
         if self._guard.stdin:

@@ -8,6 +8,7 @@ show is AWS's own runtime client at work.
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -21,6 +22,7 @@ import processes
 from container import Answer, Function
 from processes import Process
 
+IMPORT_ERROR = "Runtime.ImportModuleError"
 RUNTIME = Path(__file__).with_name("subprocess_runtime.py")
 START_S = 20.0
 
@@ -120,9 +122,10 @@ class SubprocessContainer:
             self._discard()
             return 200, f"Task timed out after {timeout_s:.2f} seconds"
         if answer:
-            return 200, answer
+            return (502 if IMPORT_ERROR in answer else 200), answer
+        ending = _exit_error(runtime.process.wait())
         self._discard()
-        return (0, "") if self._killed else (502, '{"errorType":"Runtime.ExitError"}')
+        return (0, "") if self._killed else (502, ending)
 
     def _start_runtime(self) -> _Runtime:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -149,3 +152,10 @@ class SubprocessContainer:
             self._runtime = None
             runtime.connection.close()
             runtime.process.stop()
+
+
+def _exit_error(status: int) -> str:
+    """The emulator's words for a runtime that ended without an answer."""
+    how = "signal: killed" if status == -signal.SIGKILL else f"exit status {status}"
+    message = f"Error: Runtime exited with error: {how}"
+    return json.dumps({"errorType": "Runtime.ExitError", "errorMessage": message})

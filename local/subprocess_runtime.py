@@ -44,7 +44,8 @@ def main(port: int, handler: str) -> None:
         function = _attempt(lambda: _load(handler))
         if isinstance(function, dict):
             io.readline()
-            _send(io, function)
+            message = f"Unable to import module {handler!r}: {function['errorMessage']}"
+            _send(io, {"errorMessage": message, "errorType": "Runtime.ImportModuleError"})
             return
         for line in io:
             asked = json.loads(line)

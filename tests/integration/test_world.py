@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
 from pymongo import MongoClient
 
 import aws
+import moto_process
 import template
 import world
 
@@ -49,33 +50,26 @@ def test_a_test_that_did_not_ask_sees_no_aws() -> None:
     assert not [name for name in os.environ if name.startswith(("AWS_", "MONGODB_"))]
 
 
-def test_conditional_writes_are_atomic(aws_endpoint: str, table: str) -> None:
-    """As DynamoDB's are; with moto's own command, two runs could both acquire one lease."""
-    barrier = threading.Barrier(8)
-    won: list[int] = []
+@pytest.mark.parametrize(
+    ("target", "at_once"), [("DynamoDB_20120810.UpdateItem", 1), ("AmazonSQS.ReceiveMessage", 2)]
+)
+def test_only_dynamodb_serves_one_request_at_a_time(target: str, at_once: int) -> None:
+    """Its conditional writes are atomic; moto's threads could let two runs acquire one lease."""
+    inside: list[int] = []
+    most: list[int] = []
 
-    def acquire(number: int) -> None:
-        client = aws.dynamodb(aws_endpoint)
-        for round_ in range(10):
-            barrier.wait()
-            try:
-                client.update_item(
-                    TableName=table,
-                    Key={"stream": {"S": str(round_)}, "record": {"S": "checkpoint"}},
-                    UpdateExpression="SET lease_owner = :me",
-                    ConditionExpression="attribute_not_exists(lease_owner)",
-                    ExpressionAttributeValues={":me": {"S": str(number)}},
-                )
-                won.append(round_)
-            except ClientError:
-                continue
+    def application(_environ: object, _start_response: object) -> list[bytes]:
+        inside.append(1)
+        time.sleep(0.1)
+        most.append(len(inside))
+        inside.pop()
+        return []
 
-    threads = [threading.Thread(target=acquire, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(won) == list(range(10))
+    served = moto_process.one_at_a_time(application)
+    request = {"HTTP_X_AMZ_TARGET": target}
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: served(request, lambda *_: print), range(2)))
+    assert max(most) == at_once
 
 
 def test_the_database_has_change_streams(database: Database[dict[str, Any]]) -> None:

@@ -106,7 +106,9 @@ def test_a_timeout_kills_the_runtime_and_the_next_event_finds_a_cold_one(
 
 def test_a_handler_that_ends_its_process_answers_502(started: Container) -> None:
     answer = started.invoke({"exit": 7})
-    assert (answer.status, answer.killed) == (502, True)
+    assert (answer.status, answer.killed) == (502, False)
+    assert answer.error
+    assert answer.error.endswith("exit status 7")
     assert started.invoke().result["calls"] == 1
 
 
@@ -135,6 +137,17 @@ def test_a_killed_container_answers_nothing_and_can_be_started_anew(
 
 def test_killing_a_runtime_that_is_not_there_says_so(started: Container) -> None:
     assert started.kill_runtime() is False
+
+
+@pytest.mark.parametrize("kind", [_emulator, SubprocessContainer])
+def test_a_handler_that_cannot_be_imported_answers_502(
+    kind: Callable[[Function], Container], handler_folder: Callable[[str], Path]
+) -> None:
+    with kind(Function(handler_folder("import no_such_module"))) as container:
+        answer = container.invoke()
+    assert (answer.status, answer.killed) == (502, False)
+    assert answer.error
+    assert "No module named 'no_such_module'" in answer.error
 
 
 def test_several_containers_run_side_by_side(
