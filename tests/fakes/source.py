@@ -1,0 +1,275 @@
+"""A MongoDB server as a script, for the `Source` port."""
+
+import hashlib
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+from bson.errors import InvalidBSON
+from bson.timestamp import Timestamp
+
+from fakes.script import CLOSING, ONCE, VISIBLE, Crash, Entry, Kind
+from tidemark.errors import (
+    HistoryLost,
+    OpeningTimedOut,
+    SourceUnavailable,
+    TidemarkError,
+)
+from tidemark.model import Change, Position, Read, ReadEnd, Token, Undecodable
+from tidemark.ports import Clock, ReadLimits
+from tidemark.settings import StreamSettings
+
+HISTORY_LOST_CODE = 286
+INVALID_TOKEN_CODE = 260
+
+
+class ScriptedSource:
+    """One oplog, which every reader shares; it behaves as a real server does.
+
+    The token of an empty answer is behind everything scanned, other tokens are their changes' own;
+    `start_after` takes any of them. A position whose entries were pruned is lost. Time passes on
+    `clock` while a read waits. `server_batch`: changes in one answer. `opening_s`: how long an
+    opening scans. `refusals`: raised, in order, by the next openings.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        script: Iterable[Entry] = (),
+        *,
+        server_batch: int = 100,
+        await_s: float = 0.25,
+    ) -> None:
+        self.clock = clock
+        self.server_batch = server_batch
+        self.await_s = await_s
+        self.opening_s = 0.0
+        self.refusals: deque[TidemarkError] = deque()
+        self.opened: list[Position] = []
+        self.open_readers = 0
+        self.pruned = 0
+        self.changes: dict[int, Change] = {}
+        self._entries: list[Entry] = []
+        self._times: list[Timestamp] = []
+        self._indexes: dict[str, int] = {}
+        self._spent: set[int] = set()
+        self.write(*script)
+
+    @property
+    def end(self) -> int:
+        """How many entries the oplog has had; an index is a number of entries passed."""
+        return len(self._entries)
+
+    def write(self, *script: Entry) -> None:
+        """Append to the oplog."""
+        for entry in script:
+            for _ in range(entry.fragments - 1):
+                self._append(Entry(Kind.FRAGMENT, entry.key))
+            self._append(entry)
+            if entry.kind in VISIBLE:
+                self.changes[self.end - 1] = self._change(entry)
+
+    def prune(self, to: int) -> None:
+        """Forget the oplog's entries before the index `to`."""
+        self.pruned = max(self.pruned, min(to, self.end))
+
+    def index_of(self, position: Position) -> int:
+        """How many entries are before `position`. Raises HistoryLost for a token never given."""
+        if position.operation_time is not None:
+            return bisect_left(self._times, position.operation_time)
+        try:
+            return self._indexes[(position.resume_token or {})["_data"]]
+        except KeyError:
+            raise HistoryLost("a token of nowhere", INVALID_TOKEN_CODE) from None
+
+    def token_at(self, index: int, kind: str = "post-batch") -> Token:
+        """The opaque token of a place, by default as an empty answer brings it."""
+        data = hashlib.sha256(f"{kind} {index}".encode()).hexdigest()[:24]
+        self._indexes[data] = index
+        return {"_data": data}
+
+    def now(self, *, timeout_s: float) -> Position:  # noqa: ARG002 - it never stalls
+        """Just behind the last entry."""
+        return Position(operation_time=self._later_than_all())
+
+    def earliest(self, *, timeout_s: float) -> Position:
+        """At the oldest entry that was not pruned."""
+        if self.pruned == self.end:
+            return self.now(timeout_s=timeout_s)
+        return Position(operation_time=self._times[self.pruned])
+
+    def open(
+        self,
+        stream: StreamSettings,  # noqa: ARG002 - one oplog serves them all
+        position: Position,
+        *,
+        timeout_s: float,
+        batch_size: int | None,
+    ) -> "ScriptedReader":
+        """A reader behind `position`; see `ports.Source`."""
+        self.opened.append(position)
+        if self.refusals:
+            raise self.refusals.popleft()
+        if self.opening_s > timeout_s:
+            self.clock.sleep_s(timeout_s)
+            raise OpeningTimedOut("the scripted server was still scanning")
+        self.clock.sleep_s(self.opening_s)
+        index = self.index_of(position)
+        if index < self.pruned:
+            raise HistoryLost("pruned", HISTORY_LOST_CODE)
+        self.open_readers += 1
+        return ScriptedReader(self, index, batch_size or self.server_batch)
+
+    def behind_invalidate(
+        self,
+        stream: StreamSettings,  # noqa: ARG002 - one oplog serves them all
+        position: Position,
+        *,
+        timeout_s: float,  # noqa: ARG002 - it never stalls
+    ) -> Position | None:
+        """Behind the next invalidate, delivered or hidden."""
+        for index in range(self.index_of(position), self.end):
+            if self._entries[index].kind in CLOSING:
+                return Position(resume_token=self.token_at(index + 1, "invalidate"))
+        return None
+
+    def entry_at(self, index: int) -> Entry | None:
+        """The entry behind the first `index`; None at the end."""
+        return self._entries[index] if index < self.end else None
+
+    def strike(self, index: int, timeout_s: float) -> None:
+        """Let the fault of the entry at `index` happen, unless it has."""
+        entry = self._entries[index]
+        if entry.kind not in ONCE or index in self._spent:
+            return
+        self._spent.add(index)
+        if entry.kind is Kind.CRASH:
+            raise Crash
+        if entry.kind is Kind.HISTORY_LOST:
+            self.prune(index + 1)
+            raise HistoryLost("pruned", HISTORY_LOST_CODE)
+        self.clock.sleep_s(min(entry.stall_s, timeout_s))
+        if entry.kind is Kind.UNAVAILABLE or entry.stall_s > timeout_s:
+            raise SourceUnavailable("the scripted server failed")
+
+    def _append(self, entry: Entry) -> None:
+        self._times.append(self._later_than_all())
+        self._entries.append(entry)
+
+    def _later_than_all(self) -> Timestamp:
+        now = Timestamp(self.clock.time_ms() // 1000, 1)
+        if not self._times or self._times[-1] < now:
+            return now
+        return Timestamp(self._times[-1].time, self._times[-1].inc + 1)
+
+    def _change(self, entry: Entry) -> Change:
+        index = self.end - 1
+        change: dict[str, Any] = {
+            "_id": self.token_at(index + 1, "change"),
+            "operationType": "invalidate" if entry.kind is Kind.INVALIDATE else "insert",
+            "clusterTime": self._times[index],
+            "wallTime": datetime.fromtimestamp(self.clock.time_ms() / 1000, UTC),
+        }
+        if entry.kind is Kind.INVALIDATE:
+            return change
+        change |= {"ns": {"db": "shop", "coll": "orders"}, "documentKey": {"_id": entry.key}}
+        if entry.kind is Kind.UNDECODABLE:
+            return Undecodable(change, b"\xff", InvalidBSON("scripted"))
+        return change | {"fullDocument": dict(entry.document)}
+
+
+class ScriptedReader:
+    """One open scripted stream; `scanned` is the index that its server has come to."""
+
+    def __init__(self, source: ScriptedSource, index: int, server_batch: int) -> None:
+        self.scanned = index
+        self._source = source
+        self._opened_at = index
+        self._server_batch = server_batch
+        self._held: deque[Change] = deque()
+        self._is_invalidated = False
+        self._is_closed = False
+        self._failure: TidemarkError | None = None
+
+    def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
+        """The next changes; see `ports.Reader`."""
+        if self._is_closed:
+            raise AssertionError("read after close")
+        if self._failure is not None:
+            raise self._failure
+        changes: list[Change] = []
+        try:
+            return self._take(changes, limits, timeout_s)
+        except TidemarkError as failure:
+            if not changes:
+                raise
+            self._failure = failure
+            return Read(changes, ReadEnd.DRAINED)
+
+    def close(self, *, timeout_s: float) -> None:  # noqa: ARG002 - it never stalls
+        """End the stream."""
+        self._source.open_readers -= not self._is_closed
+        self._is_closed = True
+
+    def _take(self, changes: list[Change], limits: ReadLimits, timeout_s: float) -> Read:
+        until_s = self._source.clock.monotonic_s() + limits.max_age_s
+        while True:
+            if not self._held:
+                self._held.extend(self._next_answer(timeout_s))
+            if not self._held:
+                return self._ended(changes)
+            while self._held:
+                if changes and not _fits(changes, self._held[0], limits):
+                    return Read(changes, ReadEnd.FULL)
+                changes.append(self._held.popleft())
+                if isinstance(changes[-1], Undecodable):
+                    return Read(changes, ReadEnd.DRAINED)
+            if self._is_invalidated:
+                return Read(changes, ReadEnd.INVALIDATED)
+            if self._source.clock.monotonic_s() >= until_s:
+                return Read(changes, ReadEnd.DRAINED)
+
+    def _ended(self, changes: list[Change]) -> Read:
+        if self._is_invalidated:
+            return Read(changes, ReadEnd.INVALIDATED)
+        return Read(changes, ReadEnd.EMPTY, self._source.token_at(self.scanned))
+
+    def _next_answer(self, timeout_s: float) -> list[Change]:
+        """What one getMore brings: it may wait, and may meet a fault."""
+        answer: list[Change] = []
+        while not self._is_invalidated and len(answer) < self._server_batch:
+            entry = self._source.entry_at(self.scanned)
+            if entry is None or (answer and (entry.kind is Kind.IDLE or entry.kind in ONCE)):
+                break
+            self._source.strike(self.scanned, timeout_s)
+            self.scanned += 1
+            if entry.kind is Kind.IDLE:
+                break
+            if entry.kind in VISIBLE:
+                answer.append(self._whole(self.scanned - 1, entry))
+            self._is_invalidated = entry.kind in CLOSING
+        if not answer and not self._is_invalidated:
+            self._source.clock.sleep_s(min(self._source.await_s, timeout_s))
+        return answer
+
+    def _whole(self, index: int, entry: Entry) -> Change:
+        """The change at `index`: only a part of it where the stream was opened among its parts."""
+        change = self._source.changes[index]
+        if self._opened_at > index - (entry.fragments - 1):
+            return {**change, "splitEvent": {"fragment": entry.fragments, "of": entry.fragments}}
+        return change
+
+
+def _fits(changes: list[Change], another: Change, limits: ReadLimits) -> bool:
+    if len(changes) >= limits.max_changes or isinstance(another, Undecodable):
+        return False
+    if limits.max_bytes is None:
+        return True
+    return sum(map(_size, [*changes, another])) <= limits.max_bytes
+
+
+def _size(change: Mapping[str, Any]) -> int:
+    return len(bson.encode(change))
