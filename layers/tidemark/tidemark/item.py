@@ -4,10 +4,12 @@ Numbers are milliseconds where their name ends in `_ms`. A position is `resume_t
 Extended JSON) or `operation_time` ("seconds.increment"); `position_use` says which.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from bson.errors import BSONError
 from bson.timestamp import Timestamp
 
 from tidemark.errors import StateRefused
@@ -25,6 +27,8 @@ from tidemark.model import (
 )
 
 SCHEMA_VERSION = 1
+# An attribute of another type or form: what Extended JSON's own types raise is among these.
+_DAMAGE = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, BSONError)
 Item: TypeAlias = Mapping[str, Mapping[str, Any]]
 Values: TypeAlias = dict[str, str | int | None]  # attribute → value, None where it must be absent
 
@@ -90,28 +94,30 @@ def acquired_from(old: Item, lease: Lease) -> Acquired:
 
     A repeat of our own request is no killed run. Raises StateRefused.
     """
-    ours = _text(old, "lease_owner") == lease.owner
-    return Acquired(
-        lease=lease,
-        checkpoint=_checkpoint_from(old),
-        attempts=Attempts(
-            count=_number(old, "attempts") or 0,
-            change_id=_text(old, "attempts_change_id"),
-            first_at_ms=_number(old, "attempts_since_ms"),
-        ),
-        unreleased_runs=max(0, (_number(old, "unreleased_runs") or 0) - ours),
-    )
+    with _understood():
+        ours = _text(old, "lease_owner") == lease.owner
+        return Acquired(
+            lease=lease,
+            checkpoint=_checkpoint_from(old),
+            attempts=Attempts(
+                count=_number(old, "attempts") or 0,
+                change_id=_text(old, "attempts_change_id"),
+                first_at_ms=_number(old, "attempts_since_ms"),
+            ),
+            unreleased_runs=max(0, (_number(old, "unreleased_runs") or 0) - ours),
+        )
 
 
 def not_acquired_from(item: Item) -> NotAcquired:
-    """Who holds the lease, or why the stream rests. Raises StateRefused for a newer schema."""
-    require_known_schema(item)
-    return NotAcquired(
-        status=Status(_text(item, "status") or Status.RUNNING),
-        status_reason=_text(item, "status_reason"),
-        owner=_text(item, "lease_owner"),
-        expires_at_ms=_number(item, "lease_expires_at_ms") or 0,
-    )
+    """Who holds the lease, or why the stream rests. Raises StateRefused."""
+    with _understood():
+        require_known_schema(item)
+        return NotAcquired(
+            status=Status(_text(item, "status") or Status.RUNNING),
+            status_reason=_text(item, "status_reason"),
+            owner=_text(item, "lease_owner"),
+            expires_at_ms=_number(item, "lease_expires_at_ms") or 0,
+        )
 
 
 def require_known_schema(item: Item) -> None:
@@ -124,23 +130,29 @@ def require_known_schema(item: Item) -> None:
         )
 
 
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Refuse an item whose attributes are not what this module writes."""
+    try:
+        yield
+    except _DAMAGE as damage:
+        raise StateRefused(
+            f"the checkpoint item is damaged ({type(damage).__name__}): restore it from the "
+            "table's point-in-time recovery; nothing was read"
+        ) from damage
+
+
 def _checkpoint_from(item: Item) -> Checkpoint | None:
     if "position_use" not in item:
         return None
-    try:
-        return Checkpoint(
-            position=_position_from(item),
-            definition=item["definition"]["S"],
-            fingerprint=item["fingerprint"]["S"],
-            cluster_time=_time_from(_text(item, "cluster_time")),
-            change_wall_time_ms=_number(item, "change_wall_time_ms"),
-            checkpointed_at_ms=_number(item, "checkpointed_at_ms") or 0,
-        )
-    except (KeyError, ValueError, TypeError) as damage:
-        raise StateRefused(
-            f"the checkpoint item is damaged ({type(damage).__name__} in its position): restore it "
-            "from the table's point-in-time recovery; nothing was read"
-        ) from damage
+    return Checkpoint(
+        position=_position_from(item),
+        definition=item["definition"]["S"],
+        fingerprint=item["fingerprint"]["S"],
+        cluster_time=_time_from(_text(item, "cluster_time")),
+        change_wall_time_ms=_number(item, "change_wall_time_ms"),
+        checkpointed_at_ms=_number(item, "checkpointed_at_ms") or 0,
+    )
 
 
 def _position_from(item: Item) -> Position:
