@@ -139,7 +139,7 @@ class DynamoCheckpoints:
             | {"lease_expires_at_ms": expires_at_ms, "unreleased_runs": 0}
         )
         record = {"stream": gap.stream, **gap_values(gap)}
-        with _translated(lease.stream), _as_lease_lost(lease):
+        with _as_lease_lost(lease), _translated(lease.stream):
             self._client.transact_write_items(
                 TransactItems=[
                     {"Update": self._update_request(lease, values)},
@@ -179,7 +179,7 @@ class DynamoCheckpoints:
         return True
 
     def _update(self, lease: Lease, values: Values) -> None:
-        with _translated(lease.stream), _as_lease_lost(lease):
+        with _as_lease_lost(lease), _translated(lease.stream):
             self._client.update_item(**self._update_request(lease, values))
 
     def _update_request(self, lease: Lease, values: Values) -> Any:
