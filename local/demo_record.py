@@ -20,14 +20,14 @@ class Run:
     number: int
     container: int
     started_s: float
-    first_delivery: int
-    """How many changes had been delivered before it."""
+    delivered_before: int
+    """How many deliveries there were when it began."""
     cold: bool = False
     ended_s: float | None = None
     ending: str | None = None
     killed: bool = False
     failed: bool = False
-    changes: int = 0
+    delivered: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ class Record:
             delivery = _delivery(line)
             self.deliveries.append(delivery)
             self._seen.add(delivery.write)
+
+    def count_deliveries(self) -> int:
+        """How many there are at this moment, whatever has been read of them."""
+        if not self.deliveries_file.exists():
+            return 0
+        return self.deliveries_file.read_bytes().count(b"\n")
 
     def sample(self) -> None:
         """Note the tide; a kill since the last sample marks this one."""

@@ -48,14 +48,14 @@ class Schedule:
     def _begin(self) -> Run:
         record = self.record
         number = len(record.runs) + 1
-        run = Run(number, self.containers, record.now_s(), len(record.deliveries), self._cold)
+        run = Run(number, self.containers, record.now_s(), record.count_deliveries(), self._cold)
         record.runs.append(run)
         return run
 
     def _end(self, run: Run, answer: Answer) -> None:
         self._cold = answer.killed or answer.timed_out
         run.killed = answer.killed
-        run.changes = _changes(answer)
+        run.delivered = self.record.count_deliveries() - run.delivered_before
         run.failed = answer.error is not None
         run.ending = ending(answer)
         run.ended_s = self.record.now_s()
@@ -102,7 +102,7 @@ class Killer:
         return self._fresh(runs[-1]) and self._growing()
 
     def _fresh(self, run: Run) -> bool:
-        return len(self.record.deliveries) - run.first_delivery >= self.at_least
+        return len(self.record.deliveries) - run.delivered_before >= self.at_least
 
     def _growing(self) -> bool:
         """Whether a line was appended in these last milliseconds: a delivery is under way."""
@@ -129,12 +129,9 @@ def _holder(answer: Answer) -> str:
     for event in answer.events:
         if event.get("lease_owner") and event.get("lease_expires_at_ms"):
             left_s = event["lease_expires_at_ms"] / 1000 - time.time()
-            return f"lease held by {str(event['lease_owner'])[:8]}, {max(0.0, left_s):.1f} s yet"
+            owner, left = str(event["lease_owner"])[:8], max(0.0, left_s)
+            return f"lease held by {owner}, {left:.1f} s left"
     return "lease held"
-
-
-def _changes(answer: Answer) -> int:
-    return int(_summary(answer).get("changes") or 0)
 
 
 def _summary(answer: Answer) -> dict[str, Any]:

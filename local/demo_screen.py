@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TIDE_ROWS = 4
 # Lines that everything but the list of runs takes.
-OTHER_LINES = 20
+OTHER_LINES = 19
 SPAN_S = 36.0
 
 
@@ -65,7 +65,11 @@ class LiveScreen:
         )
         title = Text.assemble((" Tidemark ", "bold reverse cyan"), "  ", (self._places, "dim"))
         return Group(
-            title, figures, tide_panel(record, self._console.width), runs_table(record, room)
+            title,
+            Text(caption(record, self._state), "italic"),
+            figures,
+            tide_panel(record, self._console.width),
+            runs_table(record, room),
         )
 
 
@@ -85,7 +89,7 @@ class PlainScreen:
             if run.ended_s is None:
                 break
             self._told_runs += 1
-            self._print(record, f"run {run.number:>2}  {run.changes:>5} changes  {run.ending}")
+            self._print(record, f"run {run.number:>2}  {run.delivered:>5} changes  {run.ending}")
         if record.now_s() - self._told_at_s >= self.EVERY_S:
             self._told_at_s = record.now_s()
             self._print(record, self._progress(record, state))
@@ -114,6 +118,17 @@ def choose(console: Console, places: str) -> Screen:
     return PlainScreen(console)
 
 
+def caption(record: Record, state: State) -> str:
+    """What is happening just now, in a sentence."""
+    if not record.writes:
+        return "The first run stores where the stream begins; then the writing starts."
+    if state.held and not _under_way(record):
+        return "Killed. Until its lease expires nobody reads: one reader, one order."
+    if record.writing:
+        return "A run delivers and stores its position; a kill can come at any moment."
+    return "All is delivered." if not record.waiting else "The writing is over; the rest arrives."
+
+
 def changes_panel(record: Record, width: int) -> Panel:
     """How much was written, and how much of it has arrived."""
     waiting, lag_s = record.waiting, record.lag_s()
@@ -121,7 +136,7 @@ def changes_panel(record: Record, width: int) -> Panel:
     grid.add_row("written", f"{len(record.writes):,}", _mark(on=record.writing, word="writing"))
     grid.add_row("delivered", Text(f"{record.distinct:,}", "green"), "")
     again = len(record.deliveries) - record.distinct
-    grid.add_row("delivered again", f"{again:,}", "same change id")
+    grid.add_row("again", f"{again:,}", "same change id")
     grid.add_row("waiting", Text(f"{waiting:,}", "yellow" if waiting else "green"), "")
     grid.add_row("lag", Text(f"{lag_s:.1f} s", "yellow" if lag_s > 1 else "green"), "")
     grid.add_row("kills", Text(str(record.kills), "bold red" if record.kills else ""), "SIGKILL")
@@ -132,14 +147,14 @@ def state_panel(record: Record, state: State, width: int) -> Panel:
     """What the table says."""
     grid = _figures()
     orphan = state.held and not _under_way(record)
-    lease = Text(f"held by {state.owner}", "red" if orphan else "green") if state.held else "free"
-    grid.add_row("lease", lease, "its run was killed" if orphan else "")
-    grid.add_row("expires in", f"{state.expires_in_s:.1f} s" if state.held else "", "")
-    grid.add_row("fencing token", str(state.fencing_token), "")
-    grid.add_row("position", state.position, "")
+    lease = Text(f"held by {state.owner}", "red" if orphan else "green")
+    grid.add_row("lease", lease if state.held else "free")
+    grid.add_row("its run", Text("was killed", "red") if orphan else "")
+    grid.add_row("expires in", f"{state.expires_in_s:.1f} s" if state.held else "")
+    grid.add_row("fencing token", str(state.fencing_token))
+    grid.add_row("position", state.position)
     age = state.checkpoint_age_s
-    grid.add_row("checkpoint", "" if age is None else f"{age:.1f} s ago", "")
-    grid.add_row("", "", "")
+    grid.add_row("checkpoint", "" if age is None else f"{age:.1f} s ago")
     return Panel(
         grid, title="state, in DynamoDB", title_align="left", border_style="cyan", width=width
     )
@@ -161,8 +176,8 @@ def tide_panel(record: Record, width: int) -> Panel:
 
 def runs_table(record: Record, room: int) -> Table:
     """The latest runs, the newest last."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("run", "container", "at", "took", "changes"):
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("run", "container", "at", "took", "delivered"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why it stopped", no_wrap=True)
     for run in record.runs[-room:]:
@@ -172,15 +187,23 @@ def runs_table(record: Record, room: int) -> Table:
 
 def verdict_panel(verdict: Verdict, troubles: list[str]) -> Panel:
     """The counts, and whether the promises were kept."""
-    good = verdict.kept and not troubles
+    words, style = _words(verdict, troubles)
     grid = _figures()
     for name, count, remark in _verdict_rows(verdict):
         grid.add_row(name, f"{count:,}", remark)
-    words = "No change lost, none out of order." if good else "A promise was broken."
     grid.add_row("", "", "")
     lines = [Text(trouble, "red") for trouble in troubles]
-    style = "bold green" if good else "bold red"
     return Panel(Group(grid, *lines, Text(words, style)), title="verdict", border_style=style)
+
+
+def _words(verdict: Verdict, troubles: list[str]) -> tuple[str, str]:
+    if troubles:
+        return "The demo could not be played to its end.", "bold red"
+    if verdict.kept:
+        return "No change lost, none out of order.", "bold green"
+    if verdict.broken:
+        return "A promise was broken.", "bold red"
+    return "Nothing was broken, but it was not put to the test.", "bold red"
 
 
 def _verdict_rows(verdict: Verdict) -> list[tuple[str, int, str]]:
@@ -221,13 +244,13 @@ def _shore_style(sample: object) -> str:
 def _run_cells(record: Record, run: Run) -> list[str]:
     under_way = run.ended_s is None
     until_s = record.now_s() if run.ended_s is None else run.ended_s
-    delivered = len(record.deliveries) - run.first_delivery
+    so_far = len(record.deliveries) - run.delivered_before
     return [
         str(run.number),
         f"{run.container}{' cold' if run.cold else ''}",
         f"{run.started_s:.1f} s",
         f"{until_s - run.started_s:.1f} s",
-        f"{delivered if under_way else run.changes:,}",
+        f"{max(0, so_far) if under_way else run.delivered:,}",
         "running …" if under_way else run.ending or "",
     ]
 

@@ -49,10 +49,14 @@ class Verdict:
     kills: int
 
     @property
+    def broken(self) -> bool:
+        """Whether a promise did not hold."""
+        return self.lost + self.out_of_order + self.never_written + self.ambiguous > 0
+
+    @property
     def kept(self) -> bool:
         """Whether every promise held, and was put to the test."""
-        broken = self.lost + self.out_of_order + self.never_written + self.ambiguous
-        return self.written > 0 and broken == 0 and self.kills >= KILLS_WANTED
+        return not self.broken and self.written > 0 and self.kills >= KILLS_WANTED
 
 
 def judge(writes: Sequence[Write], deliveries: Sequence[Delivery], kills: int) -> Verdict:

@@ -105,7 +105,7 @@ def start(
     descriptor, log = tempfile.mkstemp(prefix=f"tidemark-{name}-", suffix=".log")
     with os.fdopen(descriptor, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-S", guard.__file__, *map(str, command)],
+            [sys.executable, "-S", guard.__file__, log, *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ MONGODB_URI in the environment replaces the embedded MongoDB by a real replica s
 from __future__ import annotations
 
 import os
+import platform
 import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import aws
 import container as containers
 import mongodb
 from container import Container, Function
+from emulator import EmulatorContainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +111,8 @@ def container() -> Iterator[Callable[..., Container]]:
     with ExitStack() as stack:
 
         def started(function: Function) -> Container:
-            made, _ = containers.open_container(function)
+            made, words = containers.open_container(function)
+            assert platform.system() != "Linux" or isinstance(made, EmulatorContainer), words
             return stack.enter_context(made)
 
         yield started

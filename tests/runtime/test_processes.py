@@ -27,7 +27,7 @@ import sys, time
 sys.path.insert(0, {str(LOCAL)!r})
 import processes
 child = processes.start("child", [sys.executable, *{SLEEPS!r}])
-print(child.wait_for(r"pid (\\d+)")[1], flush=True)
+print(child.wait_for(r"pid (\\d+)")[1], child.log, flush=True)
 time.sleep(600)
 """
 
@@ -52,10 +52,11 @@ def test_a_server_ends_with_the_process_that_started_it(how: signal.Signals) -> 
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdout
-        child = int(parent.stdout.readline())
-        assert _alive(child)
+        child, log = parent.stdout.readline().split()
+        assert _alive(int(child))
         parent.send_signal(how)
-    assert _ends(child)
+    assert _ends(int(child))
+    assert not Path(log).exists()
 
 
 @pytest.mark.parametrize("command", [SLEEPS, STUBBORN], ids=["obedient", "ignores SIGTERM"])
