@@ -1,0 +1,292 @@
+"""The template against what it stands for: settings, metrics, events, environments of samconfig."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any, get_args
+
+import pytest
+
+import stack
+from tidemark.rules import REFUSED, Place, Seconds, Whole
+from tidemark.settings import Settings, Variable
+from tidemark.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TEMPLATE = stack.template()
+PARAMETERS = TEMPLATE["Parameters"]
+RESOURCES = TEMPLATE["Resources"]
+ENVIRONMENT = RESOURCES["Function"]["Properties"]["Environment"]["Variables"]
+SAMCONFIG = tomllib.loads((stack.ROOT / "samconfig.toml").read_text("utf-8"))
+STAGES = sorted(SAMCONFIG.keys() - {"version"})
+METRIC_ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
+
+# Read by somebody else than Settings.
+OTHERS = {
+    "AWS_ENDPOINT_URL",  # every AWS SDK
+    "POWERTOOLS_LOG_LEVEL",
+    "POWERTOOLS_METRICS_NAMESPACE",
+    "POWERTOOLS_SERVICE_NAME",
+    "TIDEMARK_STREAMS",  # config, before there are settings
+}
+# Of the sinks of AWS, which are not in the template yet; streams.toml can name them already.
+SINKS = {"TIDEMARK_SINK_TYPE", "TIDEMARK_SINK_TARGET"}
+
+
+def variables() -> dict[str, Any]:
+    """The rule of each environment variable that the settings name."""
+    annotations = [get_args(each.type) for each in dataclasses.fields(Settings)]
+    return {
+        extra.name: rule
+        for _, rule, *extras in (each for each in annotations if len(each) > 1)
+        for extra in extras
+        if isinstance(extra, Variable)
+    }
+
+
+# ------------------------------------------------------------------ parameters
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_parameter_says_what_it_is_and_what_it_may_be(name: str) -> None:
+    parameter = PARAMETERS[name]
+    assert parameter["Description"].rstrip().endswith(".")
+    assert parameter.keys() & {"AllowedPattern", "AllowedValues", "MinValue"}
+    assert ("AllowedPattern" in parameter) == ("ConstraintDescription" in parameter)
+
+
+def test_every_parameter_is_asked_for_in_one_group() -> None:
+    groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_every_default_is_allowed(name: str) -> None:
+    assert allows(name, str(PARAMETERS[name]["Default"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MongodbSecretId", "mongodb://user:password@host"),
+        ("MongodbSecretId", "arn:aws:secretsmanager:us-east-1:123456789012:secret:without-its-end"),
+        ("MongodbParameter", "no-slash"),
+        ("MongodbParameter", "/two//slashes"),
+        ("MongodbKmsKeyArn", "alias/mine"),
+        ("MongodbTls", "no"),
+        ("MongodbCaFile", "documentdb.pem"),
+        ("StreamsFile", "streams.yaml"),
+        ("PeriodMinutes", "0"),
+        ("ScheduleState", "enabled"),
+        ("Mode", "stay"),
+        ("Architecture", "x86"),
+        ("MemoryMb", "128"),
+        ("TimeoutS", "901"),
+        ("ReservedConcurrency", "-1"),
+        ("SubnetIds", "sg-0123abcd"),
+        ("SecurityGroupIds", "subnet-0123abcd"),
+        ("KmsKeyArn", "arn:aws:kms:us-east-1:123456789012:alias/mine"),
+        ("LogRetentionDays", "10"),
+        ("DeadLetterRetentionS", "1209601"),
+        ("PayloadRetentionDays", "14"),
+        ("LogLevel", "info"),
+        ("MetricsNamespace", ""),
+        ("AlarmTopicArn", "me@example.com"),
+        ("AlarmSilenceMinutes", "1"),
+    ],
+)
+def test_a_value_out_of_range_stops_before_anything_is_deployed(name: str, value: str) -> None:
+    assert not allows(name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MongodbSecretId", "tidemark/dev/mongodb"),
+        (
+            "MongodbSecretId",
+            "arn:aws-us-gov:secretsmanager:us-gov-west-1:123456789012:secret:a/b-AbC123",
+        ),
+        ("MongodbParameter", "/tidemark/dev/mongodb"),
+        ("MongodbCaFile", "/opt/certificates/documentdb.pem"),
+        ("SubnetIds", "subnet-0123abcd"),
+        ("AlarmTopicArn", "arn:aws:sns:eu-west-1:123456789012:on-call"),
+    ],
+)
+def test_what_people_write_is_allowed(name: str, value: str) -> None:
+    assert allows(name, value)
+
+
+def allows(name: str, value: str) -> bool:
+    """Whether CloudFormation would take `value` (of a list: one entry) for the parameter `name`."""
+    parameter = PARAMETERS[name]
+    if "AllowedValues" in parameter:
+        return value in map(str, parameter["AllowedValues"])
+    if "AllowedPattern" in parameter:
+        return re.fullmatch(parameter["AllowedPattern"], value) is not None
+    return bool(parameter["MinValue"] <= int(value) <= parameter["MaxValue"])
+
+
+# ------------------------------------------------------------------ parameters and settings
+
+
+def test_the_function_is_told_every_variable_that_somebody_reads_and_no_other() -> None:
+    """`sam local` sets only what is declared."""
+    assert set(ENVIRONMENT) == (variables().keys() - SINKS) | OTHERS
+
+
+# Each parameter of a number that may be left to streams.toml, with the setting's own rule.
+TUNED = [
+    pytest.param(ENVIRONMENT[variable]["Ref"], rule, id=variable)
+    for variable, rule in variables().items()
+    if isinstance(rule, Whole | Seconds)
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), TUNED)
+def test_a_parameter_allows_the_numbers_that_its_setting_allows(
+    name: str, rule: Whole | Seconds
+) -> None:
+    for number in range(-1, 1_100):
+        accepted = rule(number, Place("here")) is not REFUSED
+        assert allows(name, str(number)) == accepted, number
+
+
+def test_empty_leaves_a_fine_tuning_to_streams_toml() -> None:
+    names = [str(param.values[0]) for param in TUNED]
+    assert {PARAMETERS[name]["Default"] for name in names} == {""}
+    assert all(allows(name, "") for name in names)
+
+
+# ------------------------------------------------------------------ rules across parameters
+
+
+@pytest.mark.parametrize(
+    ("given", "broken"),
+    [
+        ({}, "OneConnectionString"),
+        ({"MongodbSecretId": "a", "MongodbParameter": "/a"}, "OneConnectionString"),
+        ({"SubnetIds": "subnet-0123abcd"}, "SubnetsNeedSecurityGroups"),
+        ({"SecurityGroupIds": "sg-0123abcd"}, "SecurityGroupsNeedSubnets"),
+        ({"MongodbTls": "off", "MongodbCaFile": "/opt/ca.pem"}, "CaFileNeedsTls"),
+        ({"Mode": "drain", "AcquireWaitS": "5"}, "OnlyLingerWaits"),
+    ],
+)
+def test_contradictions_break_their_rule(given: dict[str, str], broken: str) -> None:
+    assert broken in broken_rules(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"MongodbSecretId": "a"},
+        {"MongodbParameter": "/a"},
+        {"MongodbSecretId": "a", "SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"},
+        {"MongodbSecretId": "a", "Mode": "linger", "AcquireWaitS": "5"},
+        {"MongodbSecretId": "a", "MongodbCaFile": "/opt/ca.pem"},
+    ],
+)
+def test_what_fits_together_breaks_no_rule(given: dict[str, str]) -> None:
+    assert broken_rules(given) == set()
+
+
+def broken_rules(given: Mapping[str, str]) -> set[str]:
+    """The rules that CloudFormation would refuse these parameters by."""
+    values = {name: str(each["Default"]) for name, each in PARAMETERS.items()} | dict(given)
+    return {
+        name
+        for name, rule in TEMPLATE["Rules"].items()
+        if evaluated(rule.get("RuleCondition", True), values)
+        and not all(evaluated(each["Assert"], values) for each in rule["Assertions"])
+    }
+
+
+def evaluated(expression: Any, values: Mapping[str, str]) -> Any:
+    """The part of CloudFormation's rule functions that the template uses."""
+    if not isinstance(expression, dict):
+        return expression
+    [(function, operands)] = expression.items()
+    if function == "Ref":
+        return values[operands]
+    found = [evaluated(each, values) for each in operands]
+    functions: dict[str, Callable[[], bool]] = {
+        "Fn::Equals": lambda: found[0] == found[1],
+        "Fn::EachMemberEquals": lambda: set(found[0].split(",")) == {found[1]},
+        "Fn::And": lambda: all(found),
+        "Fn::Or": lambda: any(found),
+        "Fn::Not": lambda: not found[0],
+    }
+    return functions[function]()
+
+
+# ------------------------------------------------------------------ alarms
+
+
+def metrics_of(alarm: Any) -> list[tuple[str, Any]]:
+    """The metrics of Tidemark's own that an alarm watches, with their dimensions."""
+    properties = alarm["Properties"]
+    watched = [each["MetricStat"]["Metric"] for each in properties.get("Metrics", [])[1:]]
+    return [
+        (metric["MetricName"], metric["Dimensions"])
+        for metric in watched or [properties]
+        if metric["Namespace"] == {"Ref": "MetricsNamespace"}
+    ]
+
+
+def test_every_alarm_watches_a_metric_that_is_emitted() -> None:
+    watched = {name for alarm in METRIC_ALARMS for name, _ in metrics_of(alarm)}
+    assert watched == {"RunsSucceeded", "Halted", "Gaps", "LeaseHeld"}
+    assert watched <= set(METRICS)
+
+
+def test_every_alarm_says_what_has_happened_and_what_to_do() -> None:
+    for alarm in METRIC_ALARMS:
+        assert len(alarm["Properties"]["AlarmDescription"].split(". ")) >= 2
+
+
+# ------------------------------------------------------------------ events and environments
+
+
+def test_the_event_for_sam_local_is_the_one_that_the_schedule_sends() -> None:
+    scheduled = RESOURCES["Function"]["Properties"]["Events"]["Schedule"]["Properties"]["Input"]
+    event = (stack.ROOT / "events" / "schedule.json").read_text("utf-8")
+    assert json.loads(event) == json.loads(scheduled)
+
+
+def test_sam_local_is_given_declared_variables_only() -> None:
+    """It drops the others without a word."""
+    given = json.loads((stack.ROOT / "events" / "env.json").read_text("utf-8"))
+    assert set(given["Parameters"]) <= set(ENVIRONMENT)
+
+
+def overrides(stage: str) -> dict[str, str]:
+    """What a stage of samconfig.toml sets."""
+    given = SAMCONFIG[stage]["deploy"]["parameters"]["parameter_overrides"]
+    return dict(each.split("=", 1) for each in given)
+
+
+def test_there_is_a_stage_for_dev_staging_and_prod() -> None:
+    assert STAGES == ["default", "prod", "staging"]
+    names = [SAMCONFIG[stage]["deploy"]["parameters"]["stack_name"] for stage in STAGES]
+    assert names == ["tidemark-dev", "tidemark-prod", "tidemark-staging"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_sets_known_parameters_to_values_that_fit_together(stage: str) -> None:
+    given = overrides(stage)
+    assert [name for name, value in given.items() if not allows(name, value)] == []
+    assert broken_rules(given) == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_silence_lasts_three_periods_and_two_timeouts_before_it_rings(stage: str) -> None:
+    """A run that catches up succeeds only at its end: less would ring for a healthy one."""
+    values = {name: str(each["Default"]) for name, each in PARAMETERS.items()} | overrides(stage)
+    silence_s = int(values["AlarmSilenceMinutes"]) * 60
+    assert silence_s >= 3 * int(values["PeriodMinutes"]) * 60
+    assert silence_s >= 2 * int(values["TimeoutS"])
