@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import threading
 import time
@@ -136,17 +135,6 @@ def test_a_killed_container_answers_nothing_and_can_be_started_anew(
     assert started.invoke().result["calls"] == 1
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
-def test_no_runtime_outlives_its_container(started: Container, end: str) -> None:
-    """The emulator gives the runtime a process group of its own, and would leave it behind."""
-    pid = started.invoke().result["pid"]
-    getattr(started, end)()
-    deadline = time.monotonic() + 10
-    while _alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not _alive(pid)
-
-
 def test_killing_a_runtime_that_is_not_there_says_so(started: Container) -> None:
     assert started.kill_runtime() is False
 
@@ -184,14 +172,6 @@ def test_a_folder_before_the_handlers_replaces_one_of_its_modules(
 def test_the_best_kind_is_the_emulator_where_it_runs() -> None:
     container, words = open_container(Function())
     assert isinstance(container, EmulatorContainer) == ("instead of" not in words)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 class _Killer(threading.Thread):

@@ -22,6 +22,14 @@ STUBBORN = [
         "print('pid', os.getpid(), flush=True); time.sleep(600)"
     ),
 ]
+WITH_A_GROUP_ASIDE = [
+    "-c",
+    (
+        "import subprocess, sys, time;"
+        f"aside = subprocess.Popen([sys.executable, *{SLEEPS!r}], start_new_session=True);"
+        "time.sleep(600)"
+    ),
+]
 PARENT = f"""
 import sys, time
 sys.path.insert(0, {str(LOCAL)!r})
@@ -67,6 +75,17 @@ def test_stop_ends_the_command_and_removes_its_log(command: list[str]) -> None:
     process.stop()
     assert not _alive(pid)
     assert not process.log.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the emulator, which needs it, is Linux's")
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_what_a_command_starts_in_another_group_ends_with_it(end: str) -> None:
+    """As Lambda's emulator starts its runtime, which may be in the middle of a run."""
+    process = processes.start("child", [sys.executable, *WITH_A_GROUP_ASIDE])
+    pid = int(process.wait_for(r"pid (\d+)")[1])
+    getattr(process, end)()
+    assert _ends(pid)
+    process.stop()
 
 
 def test_kill_leaves_the_log_to_read() -> None:
