@@ -35,6 +35,7 @@ class Clients:
         self._making = threading.Lock()
         self._client: Client | None = None
         self._raw: Client | None = None
+        self._forgotten: list[Client | None] = []
 
     def get(self) -> Client:
         """The client; made where there is none. Raises ConfigError for a bad connection string."""
@@ -46,11 +47,27 @@ class Clients:
     def forget(self, client: Client) -> None:
         """Let the next `get` fetch the connection string again and connect anew.
 
-        Nothing happens where another stream's run has done so already.
+        Nothing happens where another stream's run has done so already. Runs that still read through
+        the forgotten client go on with it: it is closed when the next one is forgotten.
         """
         with self._making:
             if self._client is client:
+                self._close_forgotten()
+                self._forgotten = [self._client, self._raw]
                 self._client = self._raw = None
+
+    def close(self) -> None:
+        """Close every client. For tools and tests: a Lambda container never ends by itself."""
+        with self._making:
+            self._close_forgotten()
+            self._forgotten = [self._client, self._raw]
+            self._client = self._raw = None
+            self._close_forgotten()
+
+    def _close_forgotten(self) -> None:
+        for client in self._forgotten:
+            if client is not None:
+                client.close()
 
     def get_raw(self) -> Client:
         """A second client, whose documents stay raw BSON: only streams that look at each need it.

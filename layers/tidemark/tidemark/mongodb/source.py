@@ -102,6 +102,10 @@ class MongoSource:
         found = self._do("looking for an invalidate", timeout_s, partial(_first, watch, position))
         return None if found is None else Position(resume_token=found["_id"])
 
+    def close(self) -> None:
+        """Close the connections. For tools and tests: a Lambda container keeps them."""
+        self._clients.close()
+
     def _opened(
         self, watch: Callable[..., Stream], position: Position, client: Client, *, is_raw: bool
     ) -> Intake:
