@@ -102,6 +102,7 @@ class Run:
         self.step = "release"
         self._tell(progress)
         progress.release()  # 8
+        self.summary.error = None
         self._ports.telemetry.event("run.ended", **self.summary.as_json())
 
     def _acquire(self) -> tuple[HeldLease, Acquired] | NotAcquired:
