@@ -79,7 +79,7 @@ def session() -> boto3.Session:
     )
 
 
-def create_resources(endpoint: str) -> Resources:
+def create_resources(endpoint: str, table: str | None = None) -> Resources:
     """Create the state table, the dead-letter queue and the payload bucket of the template."""
     mark = uuid.uuid4().hex[:8]
     create = session()
@@ -91,13 +91,13 @@ def create_resources(endpoint: str) -> Resources:
     )
     bucket = f"tidemark-payloads-{mark}"
     create.client("s3", endpoint_url=endpoint).create_bucket(Bucket=bucket)
-    return Resources(create_table(endpoint), queue["QueueUrl"], bucket)
+    return Resources(create_table(endpoint, table), queue["QueueUrl"], bucket)
 
 
-def create_table(endpoint: str) -> str:
-    """Create a state table of the template's own definition; return its new name."""
+def create_table(endpoint: str, name: str | None = None) -> str:
+    """Create a state table of the template's own definition; return its name, a new one if None."""
     definition = template.properties("StateTable", "AWS::DynamoDB::Table")
-    name = f"tidemark-state-{uuid.uuid4().hex[:8]}"
+    name = name or f"tidemark-state-{uuid.uuid4().hex[:8]}"
     dynamodb(endpoint).create_table(
         TableName=name,
         AttributeDefinitions=definition["AttributeDefinitions"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import aws
 import mongodb
 import template
 from demo_writer import Writer
+from processes import ProcessFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,13 +79,14 @@ def run(
     options: mongodb.Options = mongodb.Options(),  # noqa: B008 - frozen
     *,
     aws_port: int = 0,
+    table: str | None = None,
 ) -> Iterator[World]:
     """Run both servers for the length of the block; MONGODB_URI replaces the embedded MongoDB."""
     with (
         aws.serve(host=options.host, port=aws_port) as cloud,
         mongodb.given_or_embedded(options) as uri,
     ):
-        resources = aws.create_resources(cloud.endpoint)
+        resources = aws.create_resources(cloud.endpoint, table)
         yield World(uri, cloud, resources, embedded=not os.environ.get("MONGODB_URI"))
 
 
@@ -91,12 +94,14 @@ def main() -> None:
     """Run the world until Ctrl-C."""
     asked = _arguments()
     options = mongodb.Options(host=asked.host, port=asked.mongodb_port, storage=asked.storage)
-    with run(options, aws_port=asked.aws_port) as world:
-        _tell(world)
-        try:
+    try:
+        with run(options, aws_port=asked.aws_port, table=asked.table) as world:
+            _tell(world)
             _write(world) if asked.write else threading.Event().wait()
-        except KeyboardInterrupt:
-            print("\nEnded.")
+    except KeyboardInterrupt:
+        print("\nEnded.")
+    except ProcessFailedError as error:
+        sys.exit(f"{error}\nIs its port taken? --mongodb-port 0 and --aws-port 0 take free ones.")
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,8 +112,10 @@ def _arguments() -> argparse.Namespace:
         help="the address to bind. Docker on Linux reaches the host through its bridge's gateway, "
         "so for `sam local invoke` there: --host 172.17.0.1",
     )
-    parser.add_argument("--mongodb-port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--aws-port", type=int, default=0, help="default: a free one")
+    # The defaults are those of events/env.json.
+    parser.add_argument("--mongodb-port", type=int, default=27017, help="0: a free one")
+    parser.add_argument("--aws-port", type=int, default=5000, help="0: a free one")
+    parser.add_argument("--table", default="tidemark", help="the state table's name")
     parser.add_argument("--storage", type=Path, help="keep MongoDB's data in this folder")
     parser.add_argument(
         "--write", action="store_true", help=f"write {WRITES_PER_S} changes a second"

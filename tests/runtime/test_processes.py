@@ -8,10 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOCAL = Path(processes.__file__).parent
 SLEEPS = ["-c", "import os, time; print('pid', os.getpid(), flush=True); time.sleep(600)"]
@@ -49,10 +53,14 @@ def _alive(pid: int) -> bool:
 
 
 def _ends(pid: int) -> bool:
+    return _comes_true(lambda: not _alive(pid))
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 10
-    while _alive(pid) and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return not _alive(pid)
+    return condition()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -64,7 +72,7 @@ def test_a_server_ends_with_the_process_that_started_it(how: signal.Signals) -> 
         assert _alive(int(child))
         parent.send_signal(how)
     assert _ends(int(child))
-    assert not Path(log).exists()
+    assert _comes_true(lambda: not Path(log).exists())
 
 
 @pytest.mark.parametrize("command", [SLEEPS, STUBBORN], ids=["obedient", "ignores SIGTERM"])
