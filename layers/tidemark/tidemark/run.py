@@ -169,6 +169,7 @@ class Run:
                 quiet_since_s = now
             elif self._is_caught_up(now - quiet_since_s):
                 return StopReason.CAUGHT_UP
+            del read  # or two batches are held while the next one is decoded
         return StopReason.BUDGET  # 7
 
     def _deliver(self, read: Read, settlement: Settlement) -> bool:
