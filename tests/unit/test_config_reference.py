@@ -9,14 +9,14 @@ from typing import Any, get_args
 import pytest
 
 from tidemark.config import Settings, StreamSettings, load
-from tidemark.settings import Variable
+from tidemark.settings import SinkSettings, Variable
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 ROWS = {row[1]: row[2] for row in re.finditer(r"^\| `(\w+)` \| (.*) \|$", REFERENCE, re.MULTILINE)}
 DEFAULTS: dict[str, Any] = {
     each.name: each.default
-    for cls in (StreamSettings, Settings)
+    for cls in (StreamSettings, SinkSettings, Settings)
     for each in dataclasses.fields(cls)
     if each.default not in (dataclasses.MISSING, None, ())
 }
@@ -29,7 +29,7 @@ RUN = [name for name, variable in VARIABLES.items() if variable.table == "run"]
 
 
 def test_every_key_and_variable_has_a_row_and_no_row_is_left_over() -> None:
-    keys = {each.name for each in dataclasses.fields(StreamSettings)}
+    keys = {each.name for cls in (StreamSettings, SinkSettings) for each in dataclasses.fields(cls)}
     of_the_environment = {each.name for each in VARIABLES.values() if each.table is None}
     assert ROWS.keys() == {*keys, *RUN, *of_the_environment, "TIDEMARK_STREAMS"}
 

@@ -25,13 +25,21 @@ from tidemark.rules import (
     read_table,
     suggestion,
 )
-from tidemark.settings import KNOWN_SINKS, Settings, StreamSettings, Variable
+from tidemark.settings import (
+    KNOWN_SINKS,
+    STACK_SINK,
+    Settings,
+    SinkSettings,
+    StreamSettings,
+    Variable,
+)
+from tidemark.targets import judge_sink
 
 __all__ = ["Settings", "StreamSettings", "load", "parse", "select"]
 
 Values = dict[str, Any]  # a dataclass's fields by name: accepted, or REFUSED
 
-_TABLES = ("run", "defaults", "stream")
+_TABLES = ("run", "defaults", "stream", "sinks")
 _OF_ONE_STREAM = ("name", "database", "collection")  # the keys that [defaults] cannot hold
 
 
@@ -132,11 +140,14 @@ def _settings(
     environment = _environment(file.problems)
     given = _run(document or {}, file) | _variables(environ, environment)
     values = _defaults(Settings) | given
-    streams = _streams(document, file) if document is not None else []
+    sinks = _sinks((document or {}).get("sinks", {}), values, file)
+    streams = _streams(document, list(sinks), file) if document is not None else []
     _judge_connection(values, environment, is_file)
     _judge_waiting(values, environ, file)
     _judge_dead_letters(values, streams, environment)
+    _judge_claim_checks(values, sinks, environment)
     _raise_if_any(file.problems)
+    values["sinks"] = tuple(SinkSettings(name=name, **sink) for name, sink in sinks.items())
     values["streams"] = tuple(StreamSettings(**stream) for stream in streams)
     return Settings(**values)
 
@@ -184,9 +195,37 @@ def _from_text(text: str, rule: Rule) -> object:
     return text
 
 
-def _streams(document: Mapping[str, Any], file: Place) -> list[Values]:
+def _sinks(tables: object, values: Values, file: Place) -> dict[str, Values]:
+    """Read each [sinks.NAME], and the one that the stack's variables define."""
+    place = file.key("sinks")
+    if not isinstance(tables, dict):
+        place.refuse(f"is {kind(tables)}", "write each sink below a [sinks.NAME] of its own")
+        return {}
+    given = {"type": values["sink_type"], "target": values["sink_target"]}
+    of_stack = {name: value for name, value in given.items() if value is not None}
+    for name in tables.keys() & set(KNOWN_SINKS):
+        place.key(name).refuse("is the name of handler/deliver.py", "give it another name")
+    written: Values = ({STACK_SINK: {}} if of_stack else {}) | tables
+    return {
+        name: _sink(table, of_stack if name == STACK_SINK else {}, place.key(name))
+        for name, table in written.items()
+    }
+
+
+def _sink(table: object, of_stack: Values, place: Place) -> Values:
+    own = read_table(table, _rules(SinkSettings), place) | of_stack
+    for missing in _required(SinkSettings) - own.keys():
+        right = _rules(SinkSettings)[missing].right
+        own[missing] = place.key(missing).refuse("is missing", f"write {right}")
+    sink = _defaults(SinkSettings) | own
+    judge_sink(sink, place)
+    return sink
+
+
+def _streams(document: Mapping[str, Any], sinks: list[str], file: Place) -> list[Values]:
     """Read each [[stream]] with what [defaults] adds to it."""
-    shared = _shared(document.get("defaults", {}), file.key("defaults"))
+    shared = {"sink": STACK_SINK} if STACK_SINK in sinks else {}
+    shared |= _shared(document.get("defaults", {}), file.key("defaults"))
     tables, place = document.get("stream", []), file.key("stream")
     if not isinstance(tables, list):
         place.refuse(f"is {kind(tables)}", "write each stream below a [[stream]] of its own")
@@ -195,7 +234,7 @@ def _streams(document: Mapping[str, Any], file: Place) -> list[Values]:
         place.refuse("is missing", "write at least one [[stream]]")
     streams = [_stream(table, shared, place.item(index)) for index, table in enumerate(tables)]
     _judge_names(streams, place)
-    _judge_sinks(streams, KNOWN_SINKS, place)
+    _judge_sinks(streams, (*KNOWN_SINKS, *sinks), place)
     return streams
 
 
@@ -263,6 +302,19 @@ def _judge_dead_letters(values: Values, streams: Sequence[Values], environment: 
         wrong = f'is not set, and on_failure is "dead_letter" in {", ".join(needing)}'
         place = environment.key(_variable(Settings, "dead_letter_queue_url").name)
         place.refuse(wrong, 'set it to the queue\'s URL, or set on_failure = "halt" there')
+
+
+def _judge_claim_checks(values: Values, sinks: Mapping[str, Values], environment: Place) -> None:
+    """Note one problem, however many sinks need the bucket."""
+    needing = [f"sinks.{name}" for name, each in sinks.items() if _claims(each)]
+    if values["payload_bucket"] is None and needing:
+        wrong = f'is not set, and oversize is "claim_check" in {", ".join(needing)}'
+        place = environment.key(_variable(Settings, "payload_bucket").name)
+        place.refuse(wrong, 'set it to a bucket\'s name, or set oversize = "dead_letter" there')
+
+
+def _claims(sink: Values) -> bool:
+    return bool(sink["oversize"] == "claim_check")
 
 
 def _sets_aside(stream: Values) -> bool:

@@ -90,6 +90,30 @@ class OneOf:
         return value
 
 
+class WordOrPaths:
+    """One of the words of a `Literal`, or a list of dotted paths, which becomes a tuple."""
+
+    def __init__(self, literal: object) -> None:
+        self.words: tuple[str, ...] = get_args(literal)
+        self.right = listed([*self.words, 'a list of paths, as ["fullDocument.total"]'])
+
+    def __call__(self, value: object, place: Place) -> object:
+        """Accept a known word, or one path or more without an empty step."""
+        if not isinstance(value, list):
+            known = isinstance(value, str) and value in self.words
+            return value if known else place.refuse("does not fit", f"write {self.right}")
+        wrong = [index for index, path in enumerate(value) if not _is_path(path)]
+        for index in wrong:
+            place.item(index).refuse("is no path", "write names joined by dots")
+        if not value:
+            return place.refuse("is an empty list", f"write {self.right}")
+        return REFUSED if wrong else tuple(value)
+
+
+def _is_path(path: object) -> bool:
+    return isinstance(path, str) and all(path.split("."))
+
+
 class Moment:
     """One of the words of a `Literal`, or an instant, which becomes a `Timestamp`."""
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 from bson import Timestamp, json_util
 
 from tidemark.pipeline import Pipeline
-from tidemark.rules import Flag, Moment, OneOf, Seconds, Text, Whole, listed, matching
+from tidemark.rules import Flag, Moment, OneOf, Seconds, Text, Whole, WordOrPaths, matching
 
 KNOWN_SINKS = ("deliver",)
+STACK_SINK = "destination"  # the sink that the stack's parameters define
 
 FullDocument = Literal["default", "updateLookup", "whenAvailable", "required"]
 FullDocumentBeforeChange = Literal["off", "whenAvailable", "required"]
@@ -22,6 +23,11 @@ Start = Literal["now", "earliest"]
 OnFailure = Literal["dead_letter", "halt"]
 OnHistoryLost = Literal["halt", "now", "earliest"]
 OnDefinitionChange = Literal["refuse", "resume", "restart"]
+SinkType = Literal["sqs", "sns", "eventbridge", "kinesis"]
+Body = Literal["change", "document"]
+Encoding = Literal["relaxed", "canonical", "simplified"]
+Oversize = Literal["claim_check", "dead_letter", "halt"]
+Group = Literal["document", "namespace", "stream"]
 Tls = Literal["required", "off"]
 Mode = Literal["drain", "linger"]
 
@@ -37,7 +43,7 @@ def _is_collection(name: str) -> bool:
 _NAME = Text("1 to 128 of A-Z a-z 0-9 _ . -", matching(r"[A-Za-z0-9_.-]{1,128}"))
 _DATABASE = Text('a name below 64 bytes without any of /\\. "$*<>:|?', _is_database)
 _COLLECTION = Text("a name that starts neither with $ nor with system.", _is_collection)
-_SINK = Text(listed(KNOWN_SINKS), bool)
+_SINK = Text("deliver, or the name of a [sinks] table", bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +102,42 @@ class StreamSettings:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+_MEBIBYTES = 1024 * 1024
+_BYTES = Whole(1024, 10 * _MEBIBYTES)
+_SOURCE = Text(
+    "1 to 256 of A-Z a-z 0-9 . - _ / that do not start with aws.",
+    matching(r"(?!aws\.)[A-Za-z0-9._/-]{1,256}"),
+)
+_DETAIL_TYPE = Text(
+    "1 to 100 characters, in which {operationType} stands for the change's",
+    lambda text: 0 < len(text) <= 100 and not set(text.replace("{operationType}", "")) & {*"{}"},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSettings:
+    """One destination: what receives the changes, and what is sent of each.
+
+    `body` is the whole change, the document alone, or the paths that are kept. None of `group`,
+    `source`, `detail_type` and `cloudevents`: the default of the types that have it (`targets`).
+    None of the limits: the service's.
+    """
+
+    name: str
+    type: Annotated[SinkType, OneOf(SinkType)]
+    target: Annotated[str, Text("the target's ARN, name or URL", bool)]
+    body: Annotated[Body | tuple[str, ...], WordOrPaths(Body)] = "change"
+    encoding: Annotated[Encoding, OneOf(Encoding)] = "relaxed"
+    oversize: Annotated[Oversize, OneOf(Oversize)] = "claim_check"
+    concurrency: Annotated[int, Whole(1, 32)] = 4
+    max_message_bytes: Annotated[int | None, _BYTES] = None
+    max_batch_bytes: Annotated[int | None, _BYTES] = None
+    group: Annotated[Group | None, OneOf(Group)] = None
+    source: Annotated[str | None, _SOURCE] = None
+    detail_type: Annotated[str | None, _DETAIL_TYPE] = None
+    cloudevents: Annotated[bool | None, Flag()] = None
+
+
 @dataclass(frozen=True, slots=True)
 class Variable:
     """The environment variable that sets a field, and the file's table that it overrides."""
@@ -141,4 +183,7 @@ class Settings:
         str | None, _QUEUE_URL, Variable("TIDEMARK_DEAD_LETTER_QUEUE_URL")
     ] = None
     payload_bucket: Annotated[str | None, _BUCKET, Variable("TIDEMARK_PAYLOAD_BUCKET")] = None
+    sink_type: Annotated[SinkType | None, OneOf(SinkType), Variable("TIDEMARK_SINK_TYPE")] = None
+    sink_target: Annotated[str | None, _TEXT, Variable("TIDEMARK_SINK_TARGET")] = None
+    sinks: tuple[SinkSettings, ...] = ()
     streams: tuple[StreamSettings, ...]
