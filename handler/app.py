@@ -20,7 +20,7 @@ tidemark = Tidemark(
     source=MongoSource(settings, aws.connection_string(settings), log_connected(logger)),
     store=aws.checkpoints(settings),
     dead_letters=aws.dead_letters(settings),
-    sinks={"deliver": FunctionSink(deliver)},
+    sinks=aws.sinks(settings) | {"deliver": FunctionSink(deliver)},
     telemetry_of=lambda stream: StreamTelemetry(logger, stream),
 )
 

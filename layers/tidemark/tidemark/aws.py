@@ -4,23 +4,30 @@ A client costs tens of milliseconds at cold start: Secrets Manager's is needed o
 dead letters' perhaps never.
 """
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import boto3
+from botocore.config import Config
 
+from tidemark.budget import SystemClock
 from tidemark.deadletters import QueueDeadLetters
 from tidemark.dynamodb import CLIENT, DynamoCheckpoints
+from tidemark.ports import Sink
 from tidemark.secretsmanager import fetch_secret
 from tidemark.settings import Settings
 from tidemark.ssm import fetch_parameter
 
+_MAKING = threading.Lock()  # boto3 makes one client at a time; streams deliver in threads
+
 
 @cache
-def client(service: str) -> Any:
+def client(service: str, region: str | None = None, config: Config = CLIENT) -> Any:
     """The container's client of `service`, with timeouts whose worst case fits the reserve."""
-    return boto3.client(service, config=CLIENT)  # type: ignore[call-overload]
+    with _MAKING:
+        return boto3.client(service, region_name=region, config=config)  # type: ignore[call-overload]
 
 
 def connection_string(settings: Settings) -> Callable[[], str]:
@@ -46,3 +53,15 @@ def dead_letters(settings: Settings) -> QueueDeadLetters:
         sqs=lambda: client("sqs"),
         s3=lambda: client("s3"),
     )
+
+
+def sinks(settings: Settings) -> dict[str, Sink]:
+    """The sinks of streams.toml by their names; each makes its client at its first delivery."""
+    if not settings.sinks:
+        return {}
+    from tidemark.sinks import destinations  # noqa: PLC0415 - who has no sink pays for none
+
+    def client_of(service: str, region: str | None) -> Any:
+        return client(service, region, destinations.CLIENT)
+
+    return destinations.sinks_of(settings, client_of, SystemClock())

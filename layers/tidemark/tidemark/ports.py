@@ -134,7 +134,9 @@ class CheckpointStore(Protocol):
 class Outcome:
     """What became of a batch: `delivered` changes from its start, then perhaps a failure.
 
-    `named` says that the sink itself pointed at the change behind the delivered ones.
+    `named` says that the sink itself pointed at the change behind the delivered ones. Fewer than
+    the batch without an error: the deadline came first. A RetryableError blames the target and no
+    change, a PoisonChange the change for ever, a FatalError halts the stream there.
     """
 
     delivered: int

@@ -1,0 +1,117 @@
+"""What is sent of a change: a body, attributes to filter by, and what keeps its order; pure."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidemark.encoding import encode
+from tidemark.model import Change, change_id
+from tidemark.settings import Group, SinkSettings
+
+_XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One change, ready for any service.
+
+    `place` is its index in the batch, `body` a JSON object, `group` 64 hex digits: changes of one
+    group keep their order where the service keeps any.
+    """
+
+    place: int
+    change_id: str
+    body: bytes
+    attributes: Mapping[str, str]
+    group: str
+
+
+def message_of(
+    change: Change, place: int, stream: str, sink: SinkSettings, traceparent: str | None = None
+) -> Message:
+    """What `sink` sends of `change`. Raises PoisonChange for what cannot be written."""
+    name = change_id(change)
+    return Message(
+        place=place,
+        change_id=name,
+        body=encode(body_of(change, sink.body), sink.encoding),
+        attributes=attributes_of(change, stream, name, traceparent),
+        group=group_of(change, stream, sink.group or "document"),
+    )
+
+
+def attributes_of(
+    change: Change, stream: str, name: str, traceparent: str | None = None
+) -> dict[str, str]:
+    """What a subscription can filter by; what a change lacks is left out."""
+    values = {
+        "stream": stream,
+        "operationType": change.get("operationType"),
+        "ns": namespace(change),
+        "changeId": name,
+        "traceparent": traceparent,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def namespace(change: Change) -> str:
+    """`database.collection`, or `database`; empty where the change has none."""
+    ns = change.get("ns") or {}
+    return f"{ns.get('db', '')}.{ns['coll']}" if "coll" in ns else str(ns.get("db", ""))
+
+
+def body_of(change: Change, body: str | tuple[str, ...]) -> Change:
+    """The part of a change that is sent: all of it, its document, or the paths in `body`."""
+    if body == "change":
+        return change
+    if body == "document":
+        return change.get("fullDocument") or without_document(change)
+    return projected(change, [path.split(".") for path in body])
+
+
+def without_document(change: Change) -> dict[str, Any]:
+    """What stands for the document of a change that has none: a delete, an update, a drop."""
+    named = "documentKey" if change.get("documentKey") else "ns"
+    return {name: change[name] for name in (named, "operationType") if name in change}
+
+
+def projected(document: Mapping[str, Any], paths: list[list[str]]) -> dict[str, Any]:
+    """The paths of `document` that exist, nested as they were; arrays are not entered."""
+    kept: dict[str, Any] = {}
+    for name in dict.fromkeys(path[0] for path in paths):
+        deeper = [path[1:] for path in paths if path[0] == name]
+        if name not in document:
+            continue
+        if [] in deeper:
+            kept[name] = document[name]
+        elif isinstance(document[name], Mapping) and (inner := projected(document[name], deeper)):
+            kept[name] = inner
+    return kept
+
+
+def group_of(change: Change, stream: str, group: Group) -> str:
+    """What keeps its order: SHA-256 of the namespace and document key, or of something wider.
+
+    A change without a key, such as a drop, is of its namespace.
+    """
+    parts: list[Any] = [stream] if group == "stream" else [namespace(change)]
+    key = change.get("documentKey")
+    if group == "document" and key:
+        parts.append(encode(key).decode())
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def traceparent_of(xray: str | None) -> str | None:
+    """The W3C trace context of an X-Ray trace header (`_X_AMZN_TRACE_ID`), if it is sampled."""
+    match = _XRAY.search(xray or "")
+    return f"00-{match[1]}{match[2]}-{match[3]}-01" if match else None
+
+
+def with_attributes(message: Message) -> bytes:
+    """The body with its attributes as a last key, `tidemark`: for services that have none."""
+    attributes = json.dumps(message.attributes, separators=(",", ":")).encode()
+    comma = b"" if message.body == b"{}" else b","
+    return b'%b%b"tidemark":%b}' % (message.body[:-1], comma, attributes)

@@ -1,0 +1,91 @@
+"""What a service's error code means for the entry, the request or the sink."""
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tidemark.errors import SinkRefused
+from tidemark.sinks.target import Failure
+
+TRANSIENT = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InternalError",
+        "InternalErrorException",
+        "InternalException",
+        "InternalFailure",
+        "InternalFailureException",
+        "KMSThrottling",
+        "KMSThrottlingException",
+        "KmsThrottled",
+        "LimitExceededException",
+        "OverLimit",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+DENIED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "AuthorizationErrorException",
+        "NotAuthorizedForDetailTypeException",
+        "NotAuthorizedForSourceException",
+    }
+)
+MISSING = frozenset(
+    {
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "NoSuchBucket",
+        "NotFound",
+        "NotFoundException",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
+)
+BAD_CREDENTIALS = frozenset(
+    {
+        "InvalidAccessKeyId",
+        "InvalidAccountIdException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+
+
+def raise_if_refused(code: str, permission: str, target: str) -> None:
+    """Raise SinkRefused where `code` says that no entry can ever be taken, naming the remedy."""
+    if code in MISSING:
+        raise SinkRefused(f"{target} does not exist in this region and account ({code})")
+    if code in DENIED:
+        raise SinkRefused(f"the function's role lacks {permission} on {target} ({code})")
+    if code in BAD_CREDENTIALS:
+        raise SinkRefused(f"the credentials are not valid for {target} ({code})")
+    if code.upper().startswith("KMS") and code not in TRANSIENT:
+        raise SinkRefused(
+            f"the function's role lacks kms:GenerateDataKey and kms:Decrypt on the key of "
+            f"{target}, or the key cannot be used ({code})"
+        )
+
+
+def failure_of(error: ClientError | BotoCoreError) -> Failure:
+    """What an error of a whole request says; `rejected` where the service blames the request."""
+    if isinstance(error, BotoCoreError):
+        return Failure(type(error).__name__)
+    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+    return Failure(code, rejected=status < 500 and status != 429 and code not in TRANSIENT)

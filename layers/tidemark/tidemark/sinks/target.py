@@ -1,0 +1,62 @@
+"""What a bulk sink needs to know of a service, and what the service says of each entry."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tidemark.settings import SinkSettings
+from tidemark.sinks.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one request: entries, bytes in all, bytes of one message; as the service counts."""
+
+    entries: int
+    batch_bytes: int
+    message_bytes: int
+
+    def overridden(self, sink: SinkSettings) -> "Limits":
+        """The limits with what the sink says instead."""
+        batch = sink.max_batch_bytes or max(self.batch_bytes, sink.max_message_bytes or 0)
+        return Limits(self.entries, batch, min(batch, sink.max_message_bytes or self.message_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one entry was not taken. `rejected`: it never will be, as it is."""
+
+    code: str
+    rejected: bool = False
+
+
+NO_ANSWER = Failure("NoAnswer")  # the service's answer lacks the entry
+
+Entries = Sequence[Mapping[str, Any]]
+Answers = Sequence[Failure | None]
+
+
+class Target(Protocol):
+    """One service: how a message is put into a request, and how a request is sent.
+
+    `keeps_order`: what is sent after the answer to a first request is read after it, within a
+    group. `permission` and `remedies` tell a refusal: a remedy by the service's own error code.
+    """
+
+    @property
+    def limits(self) -> Limits:
+        """What one request may hold."""
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether it is worth keeping the order of a group."""
+
+    @property
+    def permission(self) -> str:
+        """The IAM action that `send` needs."""
+
+    def entry(self, message: Message) -> tuple[dict[str, Any], int]:
+        """A message as an entry of a request, and its bytes as the service counts them."""
+
+    def send(self, entries: Entries) -> Answers:
+        """One request, one answer an entry. Raises the SDK's own errors."""
