@@ -15,11 +15,13 @@ class Proxy:
     """Forwards connections on a port of its own to `target`.
 
     `stall` keeps every connection open and forwards nothing; `go` forwards again, from where it
-    stopped; `cut` closes every connection.
+    stopped; `cut` closes every connection. `damage` replaces bytes of what the server sends by as
+    many others.
     """
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], damage: tuple[bytes, bytes] | None = None) -> None:
         self.accepted = 0
+        self._damage = damage
         self._target = target
         self._going = threading.Event()
         self._going.set()
@@ -61,14 +63,16 @@ class Proxy:
                 self.accepted += 1
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+                for way in ((near, far, None), (far, near, self._damage)):
+                    threading.Thread(target=self._pump, args=way, daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, damage: tuple[bytes, bytes] | None
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._going.wait()
-                sink.sendall(data)
+                sink.sendall(data.replace(*damage) if damage else data)
             sink.shutdown(socket.SHUT_RDWR)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import pymongo.uri_parser
 import pytest
 
 import aws
 import service
+from tcp_proxy import Proxy
 from tidemark.dynamodb import CLIENT
 from tidemark.settings import StreamSettings
 
@@ -35,11 +38,28 @@ def orders(database: Database[dict[str, Any]]) -> Callable[..., StreamSettings]:
 
 
 @pytest.fixture
+def behind_proxy(mongodb_uri: str) -> Iterator[Callable[..., tuple[Proxy, str]]]:
+    """Makes a proxy before the session's MongoDB: itself, and the connection string through it."""
+    [(host, port)] = pymongo.uri_parser.parse_uri(mongodb_uri)["nodelist"]
+    with ExitStack() as stack:
+
+        def make(**given: Any) -> tuple[Proxy, str]:
+            proxy = stack.enter_context(Proxy((host, port), **given))
+            return proxy, f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
+
+        yield make
+
+
+@pytest.fixture
 def serve(
-    mongodb_uri: str, aws_endpoint: str, table: str
+    mongodb_uri: str,
+    aws_endpoint: str,
+    table: str,
+    behind_proxy: Callable[..., tuple[Proxy, str]],
 ) -> Iterator[Callable[..., service.Service]]:
     """Makes a container: `serve(stream, …, deliver=…, lease_s=…)`."""
     assert aws_endpoint
+    assert behind_proxy  # it must end after the containers that are behind it
     made: list[service.Service] = []
 
     def make(

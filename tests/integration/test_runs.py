@@ -91,12 +91,13 @@ def test_a_change_has_the_same_id_each_time_it_is_delivered(
     serve(orders()).run()
     database.orders.insert_many([{"_id": key} for key in range(3)])
 
-    def fail(_: Batch) -> None:
+    ids: list[list[str]] = []
+
+    def fail(batch: Batch) -> None:
+        ids.append([batch.change_id(change) for change in batch])
         raise RuntimeError
 
     first = serve(orders(max_attempts=9), deliver=Recorder(fail))
-    ids: list[list[str]] = []
-    first.deliver.before = lambda batch: (ids.append([*map(batch.change_id, batch)]), fail(batch))
     with pytest.raises(StreamsFailed):
         first.run(remaining_ms=800)
     second = serve(orders())
