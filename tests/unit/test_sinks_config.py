@@ -1,0 +1,219 @@
+"""[sinks.NAME] tables and the stack's destination, judged whole at cold start (G9)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tidemark.config import parse
+from tidemark.errors import ConfigError
+from tidemark.targets import is_fifo, region_of
+
+if TYPE_CHECKING:
+    from tidemark.settings import Settings
+
+ENVIRON = {
+    "TIDEMARK_TABLE": "tidemark",
+    "MONGODB_URI": "mongodb://localhost",
+    "TIDEMARK_DEAD_LETTER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/1/dead",
+    "TIDEMARK_PAYLOAD_BUCKET": "payloads",
+}
+ACCOUNT = "123456789012"
+QUEUE = f"arn:aws:sqs:eu-central-1:{ACCOUNT}:orders"
+TOPIC = f"arn:aws:sns:eu-central-1:{ACCOUNT}:orders"
+BUS = f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/orders"
+DATA_STREAM = f"arn:aws-cn:kinesis:cn-north-1:{ACCOUNT}:stream/orders"
+STREAM = '[[stream]]\nname = "orders"\n'
+FITTING = [
+    ("sqs", QUEUE),
+    ("sqs", QUEUE + ".fifo"),
+    ("sqs", f"https://sqs.eu-central-1.amazonaws.com/{ACCOUNT}/orders"),
+    ("sqs", f"http://127.0.0.1:5000/{ACCOUNT}/orders"),
+    ("sns", TOPIC),
+    ("sns", TOPIC + ".fifo"),
+    ("eventbridge", BUS),
+    ("eventbridge", "default"),
+    ("kinesis", DATA_STREAM),
+    ("kinesis", "orders"),
+]
+
+
+def sink_table(kind: str, target: str, more: str = "") -> str:
+    return f'[sinks.out]\ntype = "{kind}"\ntarget = "{target}"\n{more}\n{STREAM}sink = "out"'
+
+
+def read(text: str, **environ: str) -> Settings:
+    return parse(text, ENVIRON | environ)
+
+
+def problems(text: str, **environ: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as refused:
+        read(text, **environ)
+    return refused.value.problems
+
+
+@pytest.mark.parametrize(("kind", "target"), FITTING)
+def test_a_target_of_the_type_is_accepted(kind: str, target: str) -> None:
+    [sink] = read(sink_table(kind, target)).sinks
+    assert (sink.name, sink.type, sink.target) == ("out", kind, target)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "wrong"),
+    [
+        ("sqs", TOPIC, "is an ARN of something else; write the queue's URL or ARN"),
+        ("sns", QUEUE, "is an ARN of something else; write the topic's ARN"),
+        ("sns", TOPIC + ":0c9a3b2e", "is an ARN of something else"),
+        ("eventbridge", DATA_STREAM, "is an ARN of something else; write the bus's name or ARN"),
+        ("kinesis", BUS, "is an ARN of something else; write the data stream's name or ARN"),
+        ("kinesis", DATA_STREAM + "/consumer/c", "is an ARN of something else"),
+        ("sqs", "orders", "does not fit; write the queue's URL or ARN"),
+        ("sns", "orders", "does not fit; write the topic's ARN"),
+        ("kinesis", "or ders", "does not fit"),
+    ],
+)
+def test_a_target_of_another_service_is_refused(kind: str, target: str, wrong: str) -> None:
+    [problem] = problems(sink_table(kind, target))
+    assert problem.startswith(f"streams.toml: sinks.out.target: {wrong}")
+    assert target not in problem
+
+
+@pytest.mark.parametrize(("kind", "target"), FITTING)
+def test_a_group_is_of_fifo_only(kind: str, target: str) -> None:
+    text = sink_table(kind, target, 'group = "stream"')
+    if target.endswith(".fifo"):
+        assert read(text).sinks[0].group == "stream"
+    else:
+        [problem] = problems(text)
+        assert problem.startswith("streams.toml: sinks.out.group: is ")
+
+
+def test_fifo_on_a_standard_queue_says_what_would_be_right() -> None:
+    [problem] = problems(sink_table("sqs", QUEUE, 'group = "document"'))
+    assert problem == (
+        "streams.toml: sinks.out.group: is set and the target is not FIFO; "
+        "drop it, or write a .fifo one"
+    )
+
+
+@pytest.mark.parametrize("key", ['source = "shop"', 'detail_type = "x"', "cloudevents = true"])
+def test_what_is_eventbridges_is_refused_elsewhere(key: str) -> None:
+    read(sink_table("eventbridge", "default", key))
+    [problem] = problems(sink_table("kinesis", "orders", key))
+    assert problem.endswith("is of eventbridge only; drop it")
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "wrong"),
+    [
+        ('encodnig = "relaxed"', "encodnig", "is not a known key; did you mean encoding?"),
+        ('encoding = "xml"', "encoding", "is not a known word"),
+        ('body = "documents"', "body", "does not fit"),
+        ("body = []", "body", "is an empty list"),
+        ('body = ["a..b"]', "body[0]", "is no path"),
+        ("body = [1]", "body[0]", "is no path"),
+        ("concurrency = 0", "concurrency", "is out of range"),
+        ("max_message_bytes = 10", "max_message_bytes", "is out of range"),
+        (
+            "max_message_bytes = 3000\nmax_batch_bytes = 2000",
+            "max_message_bytes",
+            "is over max_batch_bytes",
+        ),
+        ('source = "aws.mine"', "source", "does not fit"),
+        ('detail_type = "{operation}"', "detail_type", "does not fit"),
+        ('oversize = "drop"', "oversize", "is not a known word"),
+    ],
+)
+def test_each_mistake_is_named(more: str, path: str, wrong: str) -> None:
+    [problem] = problems(sink_table("eventbridge", "default", more))
+    assert problem.startswith(f"streams.toml: sinks.out.{path}: {wrong}")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        (f'[sinks.out]\ntype = "sqs"\n{STREAM}', "sinks.out.target: is missing"),
+        (f'[sinks.out]\ntarget = "{QUEUE}"\n{STREAM}', "sinks.out.type: is missing"),
+        (f"sinks = 1\n{STREAM}", "sinks: is a whole number; write each sink below"),
+        (f"[sinks]\nout = 1\n{STREAM}", "sinks.out: is a whole number; write a table"),
+        (
+            f'[sinks.deliver]\ntype = "kinesis"\ntarget = "x"\n{STREAM}',
+            "sinks.deliver: is the name",
+        ),
+        (f'{STREAM}sink = "delivr"', "stream[0].sink: is not a known sink; did you mean deliver?"),
+    ],
+)
+def test_a_sink_that_is_none_is_refused(text: str, wrong: str) -> None:
+    assert problems(text)[0].startswith(f"streams.toml: {wrong}")
+
+
+def test_streams_may_go_to_different_sinks() -> None:
+    text = sink_table("sqs", QUEUE) + '\n[[stream]]\nname = "users"\nsink = "deliver"\n'
+    assert [stream.sink for stream in read(text).streams] == ["out", "deliver"]
+
+
+def test_a_claim_check_needs_the_bucket() -> None:
+    text = sink_table("sqs", QUEUE)
+    assert read(text).sinks[0].oversize == "claim_check"
+    [problem] = problems(text, TIDEMARK_PAYLOAD_BUCKET="")
+    assert problem.startswith("environment: TIDEMARK_PAYLOAD_BUCKET: is not set")
+    assert "sinks.out" in problem
+    assert read(sink_table("sqs", QUEUE, 'oversize = "halt"'), TIDEMARK_PAYLOAD_BUCKET="").sinks
+
+
+STACK = {"TIDEMARK_SINK_TYPE": "sqs", "TIDEMARK_SINK_TARGET": QUEUE}
+
+
+def test_the_stacks_destination_is_a_sink_and_the_default() -> None:
+    settings = read(STREAM, **STACK)
+    assert [(sink.name, sink.type, sink.target) for sink in settings.sinks] == [
+        ("destination", "sqs", QUEUE)
+    ]
+    assert settings.streams[0].sink == "destination"
+
+
+def test_without_a_destination_the_default_is_the_function() -> None:
+    settings = read(STREAM, TIDEMARK_SINK_TYPE="", TIDEMARK_SINK_TARGET="")
+    assert (settings.sinks, settings.streams[0].sink) == ((), "deliver")
+
+
+def test_a_streams_own_sink_wins_over_the_destination() -> None:
+    assert read(f'{STREAM}sink = "deliver"', **STACK).streams[0].sink == "deliver"
+    assert read(f'[defaults]\nsink = "deliver"\n{STREAM}', **STACK).streams[0].sink == "deliver"
+
+
+def test_the_file_may_say_how_the_destination_is_fed() -> None:
+    settings = read(f'[sinks.destination]\nbody = "document"\n{STREAM}', **STACK)
+    assert (settings.sinks[0].body, settings.sinks[0].target) == ("document", QUEUE)
+
+
+def test_a_destination_that_the_stack_does_not_have_is_refused() -> None:
+    [problem] = problems(f'{STREAM}sink = "destination"')
+    assert problem.startswith("streams.toml: stream[0].sink: is not a known sink")
+
+
+@pytest.mark.parametrize("only", STACK)
+def test_half_a_destination_is_refused(only: str) -> None:
+    assert any("sinks.destination" in each for each in problems(STREAM, **{only: STACK[only]}))
+
+
+@pytest.mark.parametrize(
+    ("target", "region"),
+    [
+        (QUEUE, "eu-central-1"),
+        (DATA_STREAM, "cn-north-1"),
+        ("https://sqs.ap-south-1.amazonaws.com/1/q", "ap-south-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        ("http://127.0.0.1:5000/1/q", None),
+        ("default", None),
+    ],
+)
+def test_a_target_says_its_region_where_it_can(target: str, region: str | None) -> None:
+    assert region_of(target) == region
+
+
+@pytest.mark.parametrize("suffix", ["", ".fifo"])
+def test_fifo_is_what_ends_so(suffix: str) -> None:
+    values: list[Any] = [QUEUE + suffix, f"https://sqs.eu-central-1.amazonaws.com/1/q{suffix}"]
+    assert [is_fifo(each) for each in values] == [bool(suffix)] * 2
