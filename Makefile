@@ -4,8 +4,12 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# arm64 or x86_64: what the function runs on. The layer serves both (docs/decisions/0002).
+# arm64 or x86_64: what the function runs on. The layer serves both (docs/decisions/0003).
 ARCHITECTURE ?= arm64
+
+# Where `make local` listens. A container on Linux reaches its host at the bridge's gateway:
+# make local HOST=172.17.0.1
+HOST ?= 127.0.0.1
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -77,7 +81,7 @@ demo: $(VENV)/.installed ## Watch the main job for 40 s: real change streams, ki
 
 .PHONY: local
 local: $(VENV)/.installed ## Keep an embedded MongoDB and AWS running, for `sam local invoke`
-	@$(PY) local/world.py
+	@$(PY) local/world.py --host $(HOST)
 
 # ---------------------------------------------------------------- judge it
 

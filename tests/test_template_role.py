@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from moto import mock_aws
 
+import service
 import stack
+from tidemark import aws as aws_adapters
+from tidemark import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from botocore.model import OperationModel
+    from pymongo.database import Database
+
+    from tidemark.model import Batch
 
 NAME = "tidemark/dev/mongodb"
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:tidemark/dev/mongodb-AbC123"
@@ -101,3 +112,95 @@ def test_a_function_outside_any_vpc_has_the_five_statements_of_its_job() -> None
         "Logs",
         "ConnectionSecret",
     }
+
+
+# ------------------------------------------------------------------ the role against the code
+
+SENT_BY_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
+STREAM = """
+[[stream]]
+name = "orders"
+database = "{database}"
+max_attempts = 1
+on_definition_change = "restart"
+show_expanded_events = {expanded}
+"""
+
+
+class Calls:
+    """The IAM actions of every request that an SDK in this process sends."""
+
+    def __init__(self) -> None:
+        self.actions: set[str] = set()
+        boto3.setup_default_session(region_name=stack.REGION)
+        boto3._get_default_session().events.register("before-call", self._note)
+
+    def _note(self, model: OperationModel, params: Any, **_: object) -> None:
+        service = model.service_model.signing_name
+        names = {model.name}
+        if model.name == "TransactWriteItems":  # allowed by what it consists of
+            items = json.loads(params["body"])["TransactItems"]
+            names = {f"{operation}Item" for item in items for operation in item}
+        self.actions |= {f"{service}:{name}" for name in names}
+
+
+def documents() -> list[dict[str, Any]]:
+    """A good one, a poison one, and a poison one that a queue does not take."""
+    return [{"ok": 1}, {"poison": 1}, {"poison": 1, "large": "x" * 300_000}]
+
+
+def refuse_poison(batch: Batch) -> None:
+    """A `deliver` that some documents break."""
+    for change in batch:
+        if change.get("fullDocument", {}).get("poison"):
+            raise ValueError
+
+
+def run_the_main_job(
+    variables: dict[str, str], database: Database[dict[str, Any]], *, expanded: str = "false"
+) -> None:
+    """One container's work, as it is deployed: first run, changes, dead letters, an operator."""
+    toml = STREAM.format(database=database.name, expanded=expanded)
+    settings = config.parse(toml, variables)
+    made = service.service(
+        settings,
+        service.Recorder(refuse_poison),
+        connection_string=aws_adapters.connection_string(settings),
+    )
+    with closing(made.source):
+        made.run()
+        database.orders.insert_many(documents())
+        made.run()
+        made.resume("orders")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"MongodbSecretId": NAME}, {"MongodbParameter": "/tidemark/dev/mongodb"}],
+    ids=["secret", "parameter"],
+)
+def test_the_role_allows_what_the_main_job_calls_and_nothing_else(
+    parameters: dict[str, str], mongodb_uri: str, database: Database[dict[str, Any]]
+) -> None:
+    """Red when an action is taken from the role, and when one is added that nothing calls."""
+    deployed = stack.deploy(**parameters, MongodbTls="off")
+    boto3.client("secretsmanager").create_secret(Name=NAME, SecretString=mongodb_uri)
+    boto3.client("ssm").put_parameter(
+        Name="/tidemark/dev/mongodb", Value=mongodb_uri, Type="SecureString"
+    )
+    variables = deployed.properties("Function")["Environment"]["Variables"]
+    # Moto overlooks the policy's condition and would refuse every request, not those without TLS.
+    boto3.client("s3").delete_bucket_policy(Bucket=variables["TIDEMARK_PAYLOAD_BUCKET"])
+    aws_adapters.client.cache_clear()
+    calls = Calls()
+    run_the_main_job(variables, database)
+    run_the_main_job(variables, database, expanded="true")  # a changed definition: a gap
+    aws_adapters.client.cache_clear()
+    assert calls.actions | SENT_BY_LAMBDA == allowed_by(deployed)
+
+
+def allowed_by(deployed: stack.Stack) -> set[str]:
+    """Every action that the role allows."""
+    [policy] = deployed.properties("FunctionRole")["Policies"]
+    actions = [each["Action"] for each in policy["PolicyDocument"]["Statement"]]
+    return {name for each in actions for name in ([each] if isinstance(each, str) else each)}
