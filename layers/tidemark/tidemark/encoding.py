@@ -121,7 +121,7 @@ def _refusal(change: Any, write: Callable[[Any], bytes], mode: EncodingMode) -> 
     while len(path) < _DEEPEST and (step := _failing_field(value, write)) is not None:
         path.append(step[0])
         value = step[1]
-    place = ".".join(path) or "the change itself"
+    place = ".".join(path) if path else "the change itself"
     return f"change cannot be written as {mode} JSON: {place} is of type {type(value).__name__}"
 
 
