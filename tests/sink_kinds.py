@@ -78,6 +78,9 @@ class Memory:
     def publish_batch(self, *, TopicArn: str, PublishBatchRequestEntries: Any) -> Any:  # noqa: ARG002, N803
         return self._by_id(PublishBatchRequestEntries)
 
+    def describe_event_bus(self, *, Name: str) -> Any:  # noqa: N803
+        return {"Name": Name}
+
     def put_events(self, *, Entries: Any) -> Any:  # noqa: N803
         self.taken += Entries
         return {"Entries": [{"EventId": "1"} for _ in Entries]}

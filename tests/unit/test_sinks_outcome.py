@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError
+from botocore.parsers import ResponseParserError
 
 from sink_kinds import (
     KINDS,
@@ -39,7 +40,7 @@ PERMISSIONS = {
     "sqs-fifo": "sqs:SendMessage",
     "sns": "sns:Publish",
     "sns-fifo": "sns:Publish",
-    "eventbridge": "events:PutEvents",
+    "eventbridge": "events:PutEvents or events:DescribeEventBus",
     "kinesis": "kinesis:PutRecords",
 }
 MISSING = {
@@ -173,11 +174,12 @@ def test_a_request_rejected_whole_is_sent_one_by_one_to_find_the_change(kind: st
 @pytest.mark.parametrize(
     "error",
     [
+        ResponseParserError("a proxy's HTML"),
         client_error("ThrottlingException"),
         client_error("Oops", 503),
         ConnectTimeoutError(endpoint_url=""),
     ],
-    ids=["throttled", "server error", "no connection"],
+    ids=["no answer of the service", "throttled", "server error", "no connection"],
 )
 def test_a_failed_request_is_sent_again(kind: str, error: Exception) -> None:
     client = Faulty(Memory(), errors=[error])
@@ -203,7 +205,9 @@ def test_an_event_bus_that_denies_one_event_is_fatal_too() -> None:
         def put_events(self, *, Entries: Any) -> Any:  # noqa: N803
             return {"Entries": [{"ErrorCode": "AccessDeniedException"} for _ in Entries]}
 
-    with pytest.raises(SinkRefused, match="lacks events:PutEvents on bus"):
+    with pytest.raises(
+        SinkRefused, match="lacks events:PutEvents or events:DescribeEventBus on bus"
+    ):
         sink_on(Denying(), sink_settings("eventbridge")).deliver(batch_of(changes(1)), deadline_s=9)
 
 
@@ -212,6 +216,19 @@ def test_a_target_that_does_not_exist_is_fatal(kind: str) -> None:
     client = Faulty(Memory(), errors=[client_error(MISSING[kind])])
     with pytest.raises(SinkRefused, match="does not exist"):
         sink_on(client, sink_settings(kind)).deliver(batch_of(changes(1)), deadline_s=9)
+
+
+def test_a_bus_that_does_not_exist_is_fatal_though_it_would_take_the_events() -> None:
+    """G1: PutEvents reports success for a bus that is not there."""
+
+    class NoBus(Memory):
+        def describe_event_bus(self, *, Name: str) -> Any:  # noqa: ARG002, N803
+            raise client_error("ResourceNotFoundException")
+
+    client = NoBus()
+    with pytest.raises(SinkRefused, match="sink 'out': bus does not exist"):
+        sink_on(client, sink_settings("eventbridge")).deliver(batch_of(changes(1)), deadline_s=9)
+    assert client.taken == []
 
 
 def test_a_key_that_the_role_cannot_use_is_fatal_and_says_so() -> None:

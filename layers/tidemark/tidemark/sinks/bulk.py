@@ -16,8 +16,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from tidemark.claimcheck import ClaimCheck, payload_of
 from tidemark.errors import DeliveryFailed, FatalError, PoisonChange, SinkRefused
 from tidemark.model import Batch, Undecodable
@@ -25,7 +23,7 @@ from tidemark.ports import Clock, Outcome
 from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Message, message_of, traceparent_of
 from tidemark.sinks.outbox import Entry, Outbox
-from tidemark.sinks.refusals import failure_of, raise_if_refused
+from tidemark.sinks.refusals import SDK_ERRORS, failure_of, raise_if_refused
 from tidemark.sinks.target import NO_ANSWER, Answers, Failure, Target
 
 BACKOFF_BASE_S = 0.1
@@ -150,7 +148,7 @@ class BulkSink:
                 if entry.payload is not None:
                     self._claim_check.put(entry.payload)
             answers = target.send([entry.values for entry in request])
-        except (ClientError, BotoCoreError) as error:
+        except SDK_ERRORS as error:
             answers = [failure_of(error)] * len(request)
         missing = len(request) - len(answers)
         answers = [*answers, *[NO_ANSWER] * missing][: len(request)]

@@ -1,5 +1,8 @@
 """An EventBridge bus as a target; it keeps no order.
 
+PutEvents reports success for a bus that does not exist and drops the events (aws-cli issue 9186):
+each delivery asks for the bus first.
+
 An event has no attributes: they are the last key, `tidemark`, of its detail. With `cloudevents` the
 detail is a CloudEvent, whose `data` is the body.
 """
@@ -27,11 +30,12 @@ class EventBridgeTarget:
 
     limits = LIMITS
     keeps_order = False
-    permission = "events:PutEvents"
+    permission = "events:PutEvents or events:DescribeEventBus"
 
     def __init__(self, client: "EventBridgeClient", sink: SinkSettings) -> None:
         self._client = client
         self._bus = sink.target
+        self._exists = False
         self._source = sink.source or "tidemark"
         self._detail_type = sink.detail_type or DETAIL_TYPE
         self._as_cloudevent = bool(sink.cloudevents)
@@ -55,7 +59,10 @@ class EventBridgeTarget:
         return values, len(self._source) + len(detail_type.encode()) + len(detail)
 
     def send(self, entries: Entries) -> Answers:
-        """One PutEvents."""
+        """One PutEvents; before the first, proof that there is a bus."""
+        if not self._exists:
+            self._client.describe_event_bus(Name=self._bus)
+            self._exists = True
         answer = self._client.put_events(Entries=list(entries))  # type: ignore[arg-type]
         return [_failure(each.get("ErrorCode")) for each in answer.get("Entries", ())]
 

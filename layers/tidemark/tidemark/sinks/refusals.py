@@ -1,10 +1,12 @@
 """What a service's error code means for the entry, the request or the sink."""
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from tidemark.errors import SinkRefused
 from tidemark.sinks.target import Failure
 
+SDK_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # the last: a proxy's HTML
 TRANSIENT = frozenset(
     {
         "BandwidthLimitExceeded",
@@ -82,9 +84,9 @@ def raise_if_refused(code: str, permission: str, target: str) -> None:
         )
 
 
-def failure_of(error: ClientError | BotoCoreError) -> Failure:
-    """What an error of a whole request says; `rejected` where the service blames the request."""
-    if isinstance(error, BotoCoreError):
+def failure_of(error: Exception) -> Failure:
+    """What one of `SDK_ERRORS` says; `rejected` where the service blames the request."""
+    if not isinstance(error, ClientError):
         return Failure(type(error).__name__)
     code = str(error.response.get("Error", {}).get("Code", "unknown"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
