@@ -5,16 +5,27 @@ its attempts are stored with the checkpoint, so that a poison change is recognis
 container meets it next. After `max_attempts` the poison is the change that the sink named or, where
 it only said "failed", is found by halving; then the stream's `on_failure` decides.
 
+What an error is decides more than how often: a RetryableError is the target's, counts against no
+change and is outlasted; a PoisonChange that the sink named is set aside at once; a FatalError halts
+the stream.
+
 A change that kills its container raises nothing. After such runs a `Settlement` is wary: one change
 at a time, its attempt stored *before* it is delivered.
 """
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NoReturn, TypeAlias, cast
 
 from tidemark.budget import Budget
-from tidemark.errors import DeliveryFailed, PoisonChange, StreamHalted
+from tidemark.errors import (
+    DeliveryFailed,
+    FatalError,
+    PoisonChange,
+    RetryableError,
+    StreamHalted,
+)
 from tidemark.lease import HeldLease
 from tidemark.model import Acquired, Attempts, Batch, Change, Undecodable, change_id
 from tidemark.ports import DeadLetter, Outcome, Ports
@@ -23,6 +34,7 @@ from tidemark.settings import StreamSettings
 
 BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 20.0
+OUTAGE_ATTEMPTS = 4  # how patient: as behind so many failures of a change
 KILLED_RUNS = 2  # unreleased runs at one position that make a stream's changes suspect
 
 Jitter: TypeAlias = Callable[[float, float], float]
@@ -44,10 +56,14 @@ def backoff_s(attempts: int, jitter: Jitter) -> float:
     return jitter(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** (attempts - 1)))
 
 
-def one_more(attempts: Attempts, name: str, now_ms: int) -> Attempts:
-    """The attempts after one more failure of the change named `name`."""
-    first = attempts.first_at_ms if attempts.change_id == name else now_ms
-    return Attempts(count=attempts.of(name) + 1, change_id=name, first_at_ms=first)
+def one_more(attempts: Attempts, name: str, now_ms: int, *, alone: bool) -> Attempts:
+    """The attempts after one more failure of the change named `name`, `alone` or before others.
+
+    The first one alone begins anew: what failed in company was perhaps another change's fault.
+    """
+    known = attempts.change_id == name and (attempts.alone or not alone)
+    first = attempts.first_at_ms if known else now_ms
+    return Attempts(attempts.of(name) + 1 if known else 1, name, first, alone)
 
 
 class Settlement:
@@ -120,7 +136,8 @@ class Settlement:
         if isinstance(change, Undecodable):
             return change.cause
         attempts = self._progress.attempts
-        if self.is_wary and attempts.of(change_id(change)) >= self._stream.max_attempts:
+        exhausted = attempts.of(change_id(change)) >= self._stream.max_attempts
+        if self.is_wary and attempts.alone and exhausted:
             return ContainerKilled(f"the container was killed {attempts.count} times delivering it")
         return None
 
@@ -154,13 +171,16 @@ class Settlement:
     ) -> Unsettled:
         """`failed` changes at the head of `rest` failed together."""
         error, name = cast("Exception", outcome.error), change_id(rest[0])
+        if isinstance(error, RetryableError):
+            return rest, self._outlast(error)
         if not isolating and not self.is_wary:
             self._count_attempt(name)
         attempts = self._progress.attempts.of(name)
         self._ports.telemetry.error(
             "delivery.failed", error, change_id=name, attempts=attempts, changes=failed
         )
-        if not isolating and attempts < self._stream.max_attempts:
+        hopeless = outcome.named and isinstance(error, PoisonChange | FatalError)
+        if not hopeless and not isolating and attempts < self._stream.max_attempts:
             self._back_off(attempts, error)
             return rest, 0
         if outcome.named or failed == 1:
@@ -174,7 +194,7 @@ class Settlement:
         """Dead-letter `change` durably, then pass it; or halt the stream before it."""
         name, attempts = change_id(change), self._progress.attempts
         self._held.require()
-        if self._stream.on_failure == "halt":
+        if self._stream.on_failure == "halt" or isinstance(error, FatalError):
             self._halt(name, attempts, error)
         self._ports.dead_letters.put(
             DeadLetter(
@@ -199,9 +219,20 @@ class Settlement:
         self._progress.halt(reason)
         raise StreamHalted(f"stream {self._stream.name!r}: {reason}") from error
 
+    def _outlast(self, error: RetryableError) -> int:
+        """Wait for the target: its failure counts against no change, and makes none a suspect."""
+        self._ports.telemetry.error("delivery.failed", error)
+        if self.is_wary:  # counted before it was tried, and it killed nobody
+            attempts = self._progress.attempts
+            self._progress.attempts = replace(attempts, count=attempts.count - 1)
+        self._back_off(OUTAGE_ATTEMPTS, error)
+        return 0
+
     def _back_off(self, attempts: int, error: Exception) -> None:
         delay = backoff_s(attempts, self._jitter)
         if delay >= self._budget.left_s(self._ports.clock.monotonic_s()):
+            if isinstance(error, RetryableError):
+                raise error
             raise self._failed(error) from error
         self._ports.clock.sleep_s(delay)
 
@@ -213,7 +244,9 @@ class Settlement:
         )
 
     def _count_attempt(self, name: str) -> None:
-        self._progress.attempts = one_more(self._progress.attempts, name, self._now_ms())
+        self._progress.attempts = one_more(
+            self._progress.attempts, name, self._now_ms(), alone=self.is_wary
+        )
 
     def _is_spent(self) -> bool:
         return self._budget.left_s(self._ports.clock.monotonic_s()) <= 0

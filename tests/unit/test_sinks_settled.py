@@ -1,0 +1,126 @@
+"""A run over a bulk sink: what each kind of failure becomes of the change and of the stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fakes import (
+    ManualClock,
+    MemoryDeadLetters,
+    MemoryStore,
+    RecordingTelemetry,
+    ScriptedSource,
+    insert,
+)
+from sink_kinds import Fate, Fates, Faulty, Memory, ids, sink_on, sink_settings
+from tidemark.budget import Budget
+from tidemark.model import Batch, StopReason, StreamSummary, change_id
+from tidemark.ports import Outcome, Ports
+from tidemark.run import Run
+from tidemark.settings import Settings, StreamSettings
+
+
+class Rig:
+    """One stream from a scripted oplog into a bulk sink, run by run."""
+
+    def __init__(self, client: Any, **sink: Any) -> None:
+        self.clock = ManualClock()
+        self.source = ScriptedSource(self.clock)
+        self.store, self.letters = MemoryStore(self.clock), MemoryDeadLetters()
+        self.telemetry = RecordingTelemetry()
+        self.client = client
+        self.attempts = 0
+        self._sink = sink_on(client, sink_settings("sqs", **sink), clock=self.clock)
+        self._stream = StreamSettings(name="orders", start_at="earliest")
+
+    def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
+        self.attempts += 1
+        return self._sink.deliver(batch, deadline_s=deadline_s)
+
+    def run(self, remaining_s: float = 60) -> StreamSummary:
+        settings = Settings(table="t", lease_s=300, streams=(self._stream,))
+        budget = Budget.of_invocation(self.clock, remaining_ms=int(remaining_s * 1000), reserve_s=5)
+        ports = Ports(
+            source=self.source,
+            store=self.store,
+            sink=self,
+            dead_letters=self.letters,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+        return Run(self._stream, settings, ports, budget).execute()
+
+    def ids(self) -> list[str]:
+        return [change_id(each) for _, each in sorted(self.source.changes.items())]
+
+
+def rig_of(count: int, fates: Fates | None = None, **sink: Any) -> Rig:
+    rig = Rig(Faulty(Memory(), fates or Fates()), **sink)
+    rig.source.write(*(insert(number) for number in range(count)))
+    return rig
+
+
+def test_a_rejected_change_is_set_aside_at_once_and_the_rest_arrives() -> None:
+    """G1: exactly that one; a rejection does not heal, so it is not tried again."""
+    rig = rig_of(5)
+    rejected = rig.ids()[2]
+    rig.client.fates = Fates(always={rejected: Fate.REJECTED})
+    summary = rig.run()
+    assert (summary.stop_reason, summary.dead_letters) == (StopReason.CAUGHT_UP, 1)
+    assert [letter.change_id for letter in rig.letters.letters] == [rejected]
+    assert set(ids(rig.client.taken)) == {*rig.ids()} - {rejected}
+    assert rig.attempts == 2
+
+
+def test_a_change_that_cannot_be_written_is_set_aside_at_once() -> None:
+    rig = rig_of(0)
+    rig.source.write(insert(1), insert(2, odd=object()), insert(3))
+    summary = rig.run()
+    assert (summary.changes, summary.dead_letters, rig.attempts) == (3, 1, 2)
+    assert rig.letters.letters[0].error_type == "PoisonChange"
+
+
+def test_an_oversized_change_is_set_aside_or_halts_the_stream_as_the_sink_says() -> None:
+    for oversize, stop in (("dead_letter", StopReason.CAUGHT_UP), ("halt", StopReason.FAILED)):
+        rig = rig_of(0, oversize=oversize, max_message_bytes=2_000)
+        rig.source.write(insert(1), insert(2, text="x" * 3_000), insert(3))
+        summary = rig.run()
+        assert summary.stop_reason == stop
+        assert len(rig.letters.letters) == (oversize == "dead_letter")
+        if oversize == "halt":
+            assert "StreamHalted" in str(summary.error)
+            assert len(rig.client.taken) == 1
+            assert rig.run().stop_reason is StopReason.HALTED
+
+
+def test_an_outage_of_the_target_sets_nothing_aside_however_long_it_lasts() -> None:
+    """G1: it says nothing of a change; each run fails, loudly, and the next tries again."""
+    rig = rig_of(3, Fates([Fate.THROTTLED] * 1_000))
+    for _ in range(3):
+        summary = rig.run()
+        assert summary.stop_reason is StopReason.FAILED
+        assert "DeliveryFailed" in str(summary.error)
+    assert rig.letters.letters == []
+    rig.client.fates = Fates()
+    assert rig.run().stop_reason is StopReason.CAUGHT_UP
+    assert set(ids(rig.client.taken)) == set(rig.ids())
+
+
+def test_an_outage_that_ends_within_the_run_fails_nothing() -> None:
+    rig = rig_of(3, Fates([Fate.THROTTLED] * 40))
+    assert rig.run().error is None
+    assert set(ids(rig.client.taken)) == set(rig.ids())
+
+
+@pytest.mark.parametrize("killed_runs", [2])
+def test_an_outage_under_suspicion_of_killers_accuses_nobody(killed_runs: int) -> None:
+    """A wary run counts an attempt before it is made; the target's failure takes it back."""
+    rig = rig_of(3, Fates([Fate.THROTTLED] * 3_000))
+    for number in range(killed_runs):
+        now_ms = rig.clock.time_ms()
+        rig.store.acquire("orders", f"killed {number}", now_ms=now_ms, expires_at_ms=now_ms)
+    for _ in range(8):
+        rig.run()
+    assert rig.letters.letters == []
