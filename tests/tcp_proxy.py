@@ -21,7 +21,7 @@ class Proxy:
 
     def __init__(self, target: tuple[str, int], damage: tuple[bytes, bytes] | None = None) -> None:
         self.accepted = 0
-        self._damage = damage
+        self.damage = damage
         self._target = target
         self._going = threading.Event()
         self._going.set()
@@ -39,6 +39,11 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+    @property
+    def mongodb_uri(self) -> str:
+        """The connection string of a MongoDB behind it."""
+        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def stall(self) -> None:
         """Forward nothing until `go`."""
@@ -63,7 +68,7 @@ class Proxy:
                 self.accepted += 1
                 far = socket.create_connection(self._target)
                 self._sockets += [near, far]
-                for way in ((near, far, None), (far, near, self._damage)):
+                for way in ((near, far, None), (far, near, self.damage)):
                     threading.Thread(target=self._pump, args=way, daemon=True).start()
 
     def _pump(

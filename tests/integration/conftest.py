@@ -45,7 +45,7 @@ def behind_proxy(mongodb_uri: str) -> Iterator[Callable[..., tuple[Proxy, str]]]
 
         def make(**given: Any) -> tuple[Proxy, str]:
             proxy = stack.enter_context(Proxy((host, port), **given))
-            return proxy, f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
+            return proxy, proxy.mongodb_uri
 
         yield make
 
@@ -59,7 +59,7 @@ def serve(
 ) -> Iterator[Callable[..., service.Service]]:
     """Makes a container: `serve(stream, …, deliver=…, lease_s=…)`."""
     assert aws_endpoint
-    assert behind_proxy  # it must end after the containers that are behind it
+    assert callable(behind_proxy)  # it must end after the containers that are behind it
     made: list[service.Service] = []
 
     def make(

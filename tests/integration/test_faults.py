@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -48,10 +49,9 @@ def test_dynamodb_failing_at_any_request_of_a_run_loses_nothing(
     database.orders.insert_many([{"_id": key} for key in KEYS])
     failing = serve(stream, sdk=ONCE)
     requests = Requests({number: fault}).watch(failing.dynamodb)
-    try:
+    with contextlib.suppress(StreamsFailed):
         failing.run()
-    except StreamsFailed as failed:
-        assert "stream 'orders': " in str(failed)
+    assert all("stream 'orders'" in each["error_message"] for each in failing.named("run.failed"))
     assert len(requests.operations) > number
     requests.faults.clear()
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_a_server_that_stalls_at_opening_ends_the_run_before_the_deadline(
     container.run()
     proxy.stall()
     began_s = time.monotonic()
-    with pytest.raises(StreamsFailed, match="OpeningTimedOut|SourceUnavailable"):
+    with pytest.raises(StreamsFailed, match=r"OpeningTimedOut|SourceUnavailable"):
         container.run(remaining_ms=2000)
     assert time.monotonic() - began_s < 2
     assert stored()["lease_expires_at_ms"] == "0"
@@ -151,7 +151,7 @@ def test_a_slow_dynamodb_leaves_the_lease_to_expire_and_the_next_run_goes_on(
     container.run()
     database.orders.insert_one({"_id": 1})
     Requests({1: Fault.SILENCE}).watch(container.dynamodb)
-    with pytest.raises(StreamsFailed, match="StoreUnavailable: .*DynamoDB did not answer"):
+    with pytest.raises(StreamsFailed, match=r"StoreUnavailable: .*DynamoDB did not answer"):
         container.run()
     assert serve(orders()).run()["orders"]["stop_reason"] == "lease_held"
     expire()

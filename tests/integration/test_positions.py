@@ -9,7 +9,6 @@ import pytest
 from pymongo import MongoClient
 
 import mongodb
-from service import Service
 from tidemark.invocation import StreamsFailed
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from pymongo.database import Database
 
+    from service import Service
     from tidemark.settings import StreamSettings
 
     Db: TypeAlias = Database[dict[str, Any]]
@@ -40,7 +40,7 @@ def forgetful() -> Iterator[str]:
 
 
 @pytest.fixture
-def forgotten(forgetful: str, serve: Serve, orders: Orders) -> Iterator[Db]:
+def forgotten(forgetful: str, serve: Serve, orders: Orders) -> Iterator[tuple[Db, str]]:
     """A database whose stream "orders" has a position that its server no longer has."""
     with MongoClient[dict[str, Any]](forgetful) as client:
         name = orders().database
@@ -48,15 +48,15 @@ def forgotten(forgetful: str, serve: Serve, orders: Orders) -> Iterator[Db]:
         serve(orders(), uri=forgetful).run()
         for _ in range(5):
             client[name].noise.insert_many([{} for _ in range(200)])
-        yield client[name]
+        yield client[name], forgetful
 
 
 def test_lost_history_halts_the_stream_until_an_operator_acts(
-    forgotten: Db, forgetful: str, serve: Serve, orders: Orders, stored: Stored, gaps: Gaps
+    forgotten: tuple[Db, str], serve: Serve, orders: Orders, stored: Stored, gaps: Gaps
 ) -> None:
     """G7: never "from now" by itself."""
-    assert forgotten is not None
-    container = serve(orders(), uri=forgetful)
+    _, uri = forgotten
+    container = serve(orders(), uri=uri)
     before = stored()
     with pytest.raises(StreamsFailed, match=r"HistoryLost: .*code 286"):
         container.run()
@@ -76,16 +76,15 @@ def test_lost_history_halts_the_stream_until_an_operator_acts(
 @pytest.mark.parametrize("policy", ["now", "earliest"])
 def test_lost_history_by_policy_is_recorded_and_the_stream_goes_on(
     policy: str,
-    forgotten: Db,
-    forgetful: str,
+    forgotten: tuple[Db, str],
     serve: Serve,
     orders: Orders,
     stored: Stored,
     gaps: Gaps,
 ) -> None:
     """G7: the gap is durable, counted, and logged at error level."""
-    lost = stored()
-    container = serve(orders(on_history_lost=policy), uri=forgetful)
+    (database, uri), lost = forgotten, stored()
+    container = serve(orders(on_history_lost=policy), uri=uri)
     assert container.run()["orders"]["gaps"] == 1
     [gap] = gaps()
     assert (gap["reason"], gap["error_code"], gap["stream"]) == ("history_lost", "286", "orders")
@@ -93,7 +92,7 @@ def test_lost_history_by_policy_is_recorded_and_the_stream_goes_on(
     assert gap["to_position_use"] == "operation_time"
     [told] = container.named("gap.recorded")
     assert (told["level"], told["code"]) == ("ERROR", 286)
-    forgotten.orders.insert_one({"_id": "after"})
+    database.orders.insert_one({"_id": "after"})
     assert container.run()["orders"]["gaps"] == 0
     assert container.deliver.keys == ["after"]
 
