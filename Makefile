@@ -63,15 +63,22 @@ $(SAM_VENV)/.installed: requirements-sam.txt
 .PHONY: venv
 venv: $(VENV)/.installed ## Set up .venv with everything but SAM (the other targets do it for you)
 
+# What the Lambda runtime carries is not the layer's, whoever asks for it (docs/decisions/0001).
+OF_THE_RUNTIME := $(addprefix --no-emit-package ,boto3 botocore s3transfer python-dateutil six urllib3)
+
+# $(1): the file without its ending, $(2): more options.
+define compile
+@.tidemark/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url $(2) --custom-compile-command 'make lock' --output-file $(1).txt $(1).in
+endef
+
 .PHONY: lock
 lock: ## Pin and hash the requirements*.in files anew
 	@$(find_python); "$$python" -m venv .tidemark/lock
 	@.tidemark/lock/bin/python -m pip install --quiet uv==0.13.9
-	@for name in layers/tidemark/requirements requirements-dev requirements-sam; do \
-	  .tidemark/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	    --generate-hashes --custom-compile-command 'make lock' \
-	    --output-file $$name.txt $$name.in || exit 1; \
-	done
+	$(call compile,layers/tidemark/requirements,$(OF_THE_RUNTIME))
+	$(call compile,requirements-dev)
+	$(call compile,requirements-sam)
 
 # ---------------------------------------------------------------- try it
 

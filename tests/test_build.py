@@ -124,6 +124,7 @@ def test_the_layer_holds_its_dependencies_and_us_and_nothing_else(built: Project
         "jmespath",
         "orjson",
         "pymongo",
+        "pymongo_auth_aws",
         "tidemark",
         "typing_extensions.py",
     }
