@@ -23,6 +23,7 @@ from fakes.script import (
 )
 from fakes.sink import MemoryDeadLetters, RecordingSink, RecordingTelemetry, SinkFailed
 from fakes.source import ScriptedSource
+from fakes.stage import Stage
 from fakes.store import MemoryStore, StoreFault, slow
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "RecordingTelemetry",
     "ScriptedSource",
     "SinkFailed",
+    "Stage",
     "StoreFault",
     "insert",
     "slow",

@@ -63,6 +63,10 @@ class ContainerClock:
         """Let `seconds` pass for everybody."""
         self._true.sleep_s(seconds)
 
+    def advance_s(self, seconds: float) -> None:
+        """Let time pass without anybody waiting for it."""
+        self._true.advance_s(seconds)
+
     def freeze_s(self, seconds: float, *, monotonic_stops: bool = True) -> None:
         """Freeze the container for `seconds` of true time, and thaw it."""
         self._true.advance_s(seconds)

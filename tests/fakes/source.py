@@ -73,7 +73,9 @@ class ScriptedSource:
                 self.changes[self.end - 1] = self._change(entry)
 
     def prune(self, to: int) -> None:
-        """Forget the oplog's entries before the index `to`."""
+        """Forget the oplog's entries before the index `to`; of a split event, all or nothing."""
+        while 0 < to <= self.end and self._entries[to - 1].kind is Kind.FRAGMENT:
+            to -= 1
         self.pruned = max(self.pruned, min(to, self.end))
 
     def index_of(self, position: Position) -> int:
@@ -192,27 +194,30 @@ class ScriptedReader:
         self._held: deque[Change] = deque()
         self._is_invalidated = False
         self._is_closed = False
+        self._is_over = False  # closed, or its invalidate was told
         self._failure: TidemarkError | None = None
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """The next changes; see `ports.Reader`."""
-        if self._is_closed:
-            raise AssertionError("read after close")
+        if self._is_over:
+            raise AssertionError("only close may follow")
         if self._failure is not None:
             raise self._failure
         changes: list[Change] = []
         try:
-            return self._take(changes, limits, timeout_s)
+            read = self._take(changes, limits, timeout_s)
         except TidemarkError as failure:
             if not changes:
                 raise
             self._failure = failure
             return Read(changes, ReadEnd.DRAINED)
+        self._is_over = read.end is ReadEnd.INVALIDATED
+        return read
 
     def close(self, *, timeout_s: float) -> None:  # noqa: ARG002 - it never stalls
         """End the stream."""
         self._source.open_readers -= not self._is_closed
-        self._is_closed = True
+        self._is_closed = self._is_over = True
 
     def _take(self, changes: list[Change], limits: ReadLimits, timeout_s: float) -> Read:
         until_s = self._source.clock.monotonic_s() + limits.max_age_s

@@ -14,6 +14,7 @@ from bson.timestamp import Timestamp
 
 from tidemark.errors import StateRefused
 from tidemark.model import (
+    NO_ATTEMPTS,
     Acquired,
     Attempts,
     Checkpoint,
@@ -58,12 +59,12 @@ def checkpoint_values(checkpoint: Checkpoint) -> Values:
 
 def attempt_values(attempts: Attempts) -> Values:
     """The attributes of a failing change; all absent where none fails."""
-    if not attempts.count:
-        return {"attempts": None, "attempts_change_id": None, "attempts_since_ms": None}
+    known = attempts if attempts.count else NO_ATTEMPTS
     return {
-        "attempts": attempts.count,
-        "attempts_change_id": attempts.change_id,
-        "attempts_since_ms": attempts.first_at_ms,
+        "attempts": known.count or None,
+        "attempts_change_id": known.change_id,
+        "attempts_since_ms": known.first_at_ms,
+        "attempts_alone": int(known.alone) or None,
     }
 
 
@@ -103,6 +104,7 @@ def acquired_from(old: Item, lease: Lease) -> Acquired:
                 count=_number(old, "attempts") or 0,
                 change_id=_text(old, "attempts_change_id"),
                 first_at_ms=_number(old, "attempts_since_ms"),
+                alone=bool(_number(old, "attempts_alone")),
             ),
             unreleased_runs=max(0, (_number(old, "unreleased_runs") or 0) - ours),
         )

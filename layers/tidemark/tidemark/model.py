@@ -121,11 +121,15 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often the change at the position has failed; none when `count` is 0."""
+    """How often the change at the position has failed; none when `count` is 0.
+
+    `alone`: each time it was delivered by itself, so that nobody else can be to blame.
+    """
 
     count: int = 0
     change_id: str | None = None
     first_at_ms: int | None = None
+    alone: bool = False
 
     def of(self, name: str) -> int:
         """How often the change named `name` has failed."""

@@ -65,6 +65,7 @@ class Run:
         self._settlement: Settlement | None = None
         self._recovery: Recovery | None = None
         self._await_s = settings.max_await_ms / 1000
+        self._checkpoint_interval_s = stream.checkpoint_interval_s
         self._empty_reads = 0
 
     def execute(self) -> StreamSummary:
@@ -123,6 +124,8 @@ class Run:
         self.step = "open"
         recovery = self._recovery = Recovery(self.stream, self._ports, self._budget, progress)
         recovery.begin()
+        if acquired.unreleased_runs:  # a killer's own batch is found where each is checkpointed
+            self._checkpoint_interval_s = 0.0
         wary = is_wary(acquired)
         if wary:
             self._ports.telemetry.event("stream.wary", unreleased_runs=acquired.unreleased_runs)
@@ -189,7 +192,7 @@ class Run:
             progress.moved_to(read.resume_token)
         if read.end is ReadEnd.INVALIDATED:
             raise self._invalidated(read)
-        progress.save_if_due(self.stream.checkpoint_interval_s)
+        progress.save_if_due(self._checkpoint_interval_s)
 
     def _invalidated(self, read: Read) -> StreamInvalidated:
         last = read.changes[-1] if read.changes else {}
