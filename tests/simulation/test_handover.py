@@ -9,7 +9,6 @@ import pytest
 
 from fakes import MemoryDeadLetters, MemoryStore, RecordingSink, RecordingTelemetry, ScriptedSource
 from fakes import insert as inserted
-from fakes.source import ScriptedReader
 from simulation.timeline import Timeline
 from tidemark.budget import Budget
 from tidemark.model import StopReason, StreamSummary
@@ -18,6 +17,7 @@ from tidemark.run import Run
 from tidemark.settings import Settings, StreamSettings
 
 if TYPE_CHECKING:
+    from fakes.source import ScriptedReader
     from tidemark.model import Batch, Position
 
 PERIOD_S = 60
