@@ -21,10 +21,10 @@ from tidemark.errors import DeliveryFailed, FatalError, PoisonChange, SinkRefuse
 from tidemark.model import Batch, Undecodable
 from tidemark.ports import Clock, Outcome
 from tidemark.settings import SinkSettings
-from tidemark.sinks.message import Message, message_of, traceparent_of
+from tidemark.sinks.message import Composer, Message, traceparent_of
 from tidemark.sinks.outbox import Entry, Outbox
 from tidemark.sinks.refusals import SDK_ERRORS, failure_of, raise_if_refused
-from tidemark.sinks.target import NO_ANSWER, Answers, Failure, Target
+from tidemark.sinks.target import NO_ANSWER, Answers, Failure, Limits, Target
 
 BACKOFF_BASE_S = 0.1
 BACKOFF_CAP_S = 2.0
@@ -64,42 +64,45 @@ class BulkSink:
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
         """Send the batch, at least one request of it. Raises SinkRefused."""
         target = self._target()
-        entries, stopped = self._entries(batch, target)
         limits = target.limits.overridden(self._settings)
+        entries, stopped = self._entries(batch, target, limits)
         outbox = Outbox(entries, limits, keeps_order=target.keeps_order)
         self._drain(outbox, target, len(entries), deadline_s - SETTLE_S)
         if outbox.delivered == len(entries):
             return Outcome(len(entries), stopped, named=stopped is not None)
         return self._outcome(outbox)
 
-    def _entries(self, batch: Batch, target: Target) -> tuple[list[Entry], Exception | None]:
+    def _entries(
+        self, batch: Batch, target: Target, limits: Limits
+    ) -> tuple[list[Entry], Exception | None]:
         """The batch's entries up to the first change that cannot be sent, and why it cannot."""
-        entries: list[Entry] = []
         traceparent = traceparent_of(os.environ.get("_X_AMZN_TRACE_ID"))
+        composer = Composer(batch.stream, self._settings, target.keeps_order, traceparent)
+        entries: list[Entry] = []
         try:
             for place, change in enumerate(batch):
                 if isinstance(change, Undecodable):
                     return entries, PoisonChange(f"undecodable: {type(change.cause).__name__}")
-                message = message_of(change, place, batch.stream, self._settings, traceparent)
-                entries.append(self._entry(message, batch.stream, target))
+                message = composer.message(change, place)
+                values, size = target.entry(message)
+                entry = Entry(place, message.group, size, values)
+                fits = size <= limits.message_bytes
+                entries.append(entry if fits else self._claimed(entry, message, composer, target))
         except (PoisonChange, OversizeHalted) as stopped:
             return entries, stopped
         return entries, None
 
-    def _entry(self, message: Message, stream: str, target: Target) -> Entry:
-        values, size = target.entry(message)
-        limit = target.limits.overridden(self._settings).message_bytes
-        if size <= limit:
-            return Entry(message.place, message.group, size, values)
+    def _claimed(self, entry: Entry, message: Message, composer: Composer, target: Target) -> Entry:
+        """The entry of a message over the limit: a claim to its body."""
         if self._settings.oversize != "claim_check":
-            self._refuse_oversized(size, limit)
-        payload = payload_of(stream, message.change_id, message.body)
+            self._refuse_oversized(entry.size_bytes)
+        payload = payload_of(composer.stream, message.change_id, message.body)
         pointer = replace(message, body=self._claim_check.pointer_to(payload))
         values, size = target.entry(pointer)
         return Entry(message.place, message.group, size, values, payload)
 
-    def _refuse_oversized(self, size: int, limit: int) -> None:
-        told = f"sink {self._settings.name!r}: a message of {size} bytes, over its {limit}"
+    def _refuse_oversized(self, size: int) -> None:
+        told = f"sink {self._settings.name!r}: a message of {size} bytes, over its limit"
         if self._settings.oversize == "halt":
             raise OversizeHalted(told)
         raise Oversized(told)

@@ -14,12 +14,12 @@ from tidemark.settings import Group, SinkSettings
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double the cost of making one
 class Message:
     """One change, ready for any service.
 
     `place` is its index in the batch, `body` a JSON object, `group` 64 hex digits: changes of one
-    group keep their order where the service keeps any.
+    group keep their order; empty where the service keeps none.
     """
 
     place: int
@@ -29,18 +29,25 @@ class Message:
     group: str
 
 
-def message_of(
-    change: Change, place: int, stream: str, sink: SinkSettings, traceparent: str | None = None
-) -> Message:
-    """What `sink` sends of `change`. Raises PoisonChange for what cannot be written."""
-    name = change_id(change)
-    return Message(
-        place=place,
-        change_id=name,
-        body=encode(body_of(change, sink.body), sink.encoding),
-        attributes=attributes_of(change, stream, name, traceparent),
-        group=group_of(change, stream, sink.group or "document"),
-    )
+@dataclass(frozen=True, slots=True)
+class Composer:
+    """What `sink` sends of the changes of one stream."""
+
+    stream: str
+    sink: SinkSettings
+    keeps_order: bool
+    traceparent: str | None = None
+
+    def message(self, change: Change, place: int) -> Message:
+        """One change's. Raises PoisonChange for what cannot be written."""
+        name, group = change_id(change), self.sink.group or "document"
+        return Message(
+            place=place,
+            change_id=name,
+            body=encode(body_of(change, self.sink.body), self.sink.encoding),
+            attributes=attributes_of(change, self.stream, name, self.traceparent),
+            group=group_of(change, self.stream, group) if self.keeps_order else "",
+        )
 
 
 def attributes_of(

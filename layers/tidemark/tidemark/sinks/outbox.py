@@ -22,7 +22,7 @@ from tidemark.sinks.target import Failure, Limits
 MAX_TRIES = 8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double the cost of making one
 class Entry:
     """One message of a request; `place` is its index in the batch."""
 
