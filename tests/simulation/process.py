@@ -57,10 +57,10 @@ class Process:
         return self.is_dead or self.summary is not None
 
     def go_on(self, points: int) -> None:
-        """Let the process pass `points` points; returns when it waits at the next, or is over."""
+        """Let the process go past `points` - 1 points; returns when it waits at one, or is over."""
         if self.is_over:
             return
-        self._points = points
+        self._points = points - 1
         self._hand_over()
 
     def kill(self) -> None:

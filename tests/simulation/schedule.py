@@ -49,14 +49,14 @@ class Write:
 
 @dataclass(frozen=True)
 class Start:
-    """The scheduler invokes a container; one that is busy goes on instead."""
+    """The scheduler invokes a container: it waits before its first call; a busy one goes on."""
 
     container: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """A container goes on past `points` of its points: before and behind each call of a port."""
+    """A container goes on by `points` of its points: before and behind each call of a port."""
 
     container: int
     points: int
