@@ -1,0 +1,134 @@
+"""What the answers of a user's `deliver` mean."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from fakes import ManualClock, ScriptedSource, insert
+from tidemark.model import Batch
+from tidemark.ports import Outcome
+from tidemark.sinks.function import ALLOWED, BadAnswer, ChangeFailed, FunctionSink
+
+
+def batch_of(count: int) -> Batch:
+    source = ScriptedSource(ManualClock(), [insert(number) for number in range(count)])
+    return Batch("orders", list(source.changes.values()), fencing_token=7)
+
+
+def answered(answer: Any, count: int = 3) -> Outcome:
+    """What becomes of a batch to which `deliver` answers so."""
+    return FunctionSink(lambda _: answer).deliver(batch_of(count), deadline_s=0)
+
+
+def failures(*names: Any) -> dict[str, Any]:
+    return {"batchItemFailures": [{"itemIdentifier": name} for name in names]}
+
+
+def test_returning_nothing_means_delivered() -> None:
+    assert answered(None) == Outcome(3)
+
+
+def test_naming_nobody_means_delivered() -> None:
+    assert answered(failures()) == Outcome(3)
+
+
+def test_the_function_sees_the_batch() -> None:
+    seen: list[Batch] = []
+    FunctionSink(seen.append).deliver(batch_of(2), deadline_s=0)
+
+    assert (len(seen[0]), seen[0].stream, seen[0].fencing_token) == (2, "orders", 7)
+
+
+@pytest.mark.parametrize(("failed", "delivered"), [([0], 0), ([1], 1), ([2, 1], 1), ([2], 2)])
+def test_the_batch_fails_from_the_first_named_change_on(failed: list[int], delivered: int) -> None:
+    """As with AWS's own stream sources."""
+    batch = batch_of(3)
+    names = [batch.change_id(batch[index]) for index in failed]
+    outcome = FunctionSink(lambda _: failures(*names)).deliver(batch, deadline_s=0)
+
+    assert (outcome.delivered, outcome.named) == (delivered, True)
+    assert isinstance(outcome.error, ChangeFailed)
+
+
+def test_raising_fails_the_whole_batch_with_that_error() -> None:
+    mistake = ValueError("secret")
+
+    def deliver(_: Batch) -> None:
+        raise mistake
+
+    assert FunctionSink(deliver).deliver(batch_of(3), deadline_s=0) == Outcome(0, mistake)
+
+
+@pytest.mark.parametrize("code", [0, 1, "bye"])
+def test_an_exit_is_a_failed_delivery_and_ends_no_process(code: object) -> None:
+    outcome = FunctionSink(lambda _: sys.exit(code)).deliver(batch_of(1), deadline_s=0)  # type: ignore[arg-type]
+
+    assert isinstance(outcome.error, BadAnswer)
+    assert "SystemExit" in str(outcome.error)
+    assert isinstance(outcome.error.__cause__, SystemExit)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, GeneratorExit])
+def test_what_stops_the_process_itself_is_not_swallowed(stop: type[BaseException]) -> None:
+    def deliver(_: Batch) -> None:
+        raise stop
+
+    with pytest.raises(stop):
+        FunctionSink(deliver).deliver(batch_of(1), deadline_s=0)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        True,
+        False,
+        0,
+        3,
+        "ok",
+        "",
+        [],
+        {},
+        (),
+        object(),
+        {"batchItemFailures": None},
+        {"batchItemFailures": "abc"},
+        {"batchItemFailures": {}},
+        {"batchItemFailures": [], "more": 1},
+        {"batchItemFailure": []},
+        failures(""),
+        failures("f" * 64),
+        failures(None),
+        failures(5),
+        {"batchItemFailures": ["f" * 64]},
+        {"batchItemFailures": [None]},
+        {"batchItemFailures": [{}]},
+    ],
+    ids=repr,
+)
+def test_any_other_answer_fails_the_batch_and_says_what_is_allowed(answer: Any) -> None:
+    outcome = answered(answer)
+
+    assert (outcome.delivered, outcome.named) == (0, False)
+    assert isinstance(outcome.error, BadAnswer)
+    assert ALLOWED in str(outcome.error)
+
+
+def test_a_bad_answer_is_described_by_its_type_alone() -> None:
+    """G8: its content may be private."""
+    outcome = answered({"card": "4000-0000"})
+
+    assert "4000" not in str(outcome.error)
+    assert "dict" in str(outcome.error)
+
+
+def test_one_unknown_name_among_known_ones_fails_the_whole_batch() -> None:
+    """Nobody can say what such an answer means."""
+    batch = batch_of(2)
+    answer = failures(batch.change_id(batch[1]), "0" * 64)
+    outcome = FunctionSink(lambda _: answer).deliver(batch, deadline_s=0)
+
+    assert outcome.delivered == 0
+    assert "1 of the ids" in str(outcome.error)

@@ -1,0 +1,248 @@
+"""What happens to a position that cannot be read on from (G7, G10)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from bson.timestamp import Timestamp
+
+from fakes import (
+    HIDDEN_INVALIDATE,
+    HISTORY_LOST,
+    INVALIDATE,
+    Crash,
+    Stage,
+    StoreFault,
+    insert,
+)
+from tidemark.errors import HistoryLost, SourceRefused
+from tidemark.model import StopReason
+
+
+def lost(**options: Any) -> Stage:
+    """A stream whose position, behind the first change, was pruned with the two after it."""
+    stage = Stage(insert(1), **options)
+    stage.run()
+    stage.source.write(insert(2), insert(3), insert(4), insert(5))
+    stage.source.prune(3)
+    stage.store.requests.clear()
+    return stage
+
+
+def test_lost_history_halts_by_default_and_loses_no_position() -> None:
+    """G7: nobody starts from now by itself."""
+    stage = lost()
+    before = stage.position
+
+    summary = stage.run()
+
+    assert "HistoryLost" in (summary.error or "")
+    assert (stage.position, stage.store.gaps, stage.sink.delivered) == (before, [], [1])
+    assert stage.run().stop_reason is StopReason.HALTED
+
+
+def test_lost_history_from_the_earliest_records_the_gap_and_goes_on() -> None:
+    """G7: from the last checkpoint to the oplog's first entry."""
+    stage = lost(on_history_lost="earliest")
+    left = stage.stored.checkpoint
+
+    summary = stage.run()
+
+    assert stage.sink.delivered == [1, 4, 5]
+    assert (summary.gaps, summary.stop_reason) == (1, StopReason.CAUGHT_UP)
+    [gap] = stage.store.gaps
+    assert (gap.reason, gap.code, gap.from_checkpoint) == ("history_lost", 286, left)
+    assert stage.source.index_of(gap.to_position) == 3
+    assert json.loads(gap.definition) == stage.stream.definition
+    assert "gap.recorded" in [name for name, _, _ in stage.telemetry.errors]
+
+
+def test_lost_history_from_now_skips_what_is_still_there() -> None:
+    stage = lost(on_history_lost="now")
+    stage.run()
+    stage.source.write(insert(6))
+    stage.run()
+
+    assert stage.sink.delivered == [1, 6]
+    assert stage.source.index_of(stage.store.gaps[0].to_position) == 5
+
+
+def test_lost_history_from_a_timestamp_starts_there() -> None:
+    stage = lost(on_history_lost="earliest")
+    start = stage.source.changes[4]["clusterTime"]
+    stage.change_settings(on_history_lost=Timestamp(start.time, start.inc))
+    stage.run()
+
+    assert stage.sink.delivered == [1, 5]
+
+
+def test_the_gap_and_the_new_position_are_one_write() -> None:
+    """G7: both or neither."""
+    stage = lost(on_history_lost="earliest")
+    before = stage.position
+    stage.store.inject(StoreFault.REFUSED, on="save_gap")
+
+    stage.run()
+
+    assert (stage.position, stage.store.gaps) == (before, [])
+    assert stage.store.requests == ["acquire", "save_gap", "release"]
+
+
+def test_a_gap_whose_answer_was_lost_is_one_gap() -> None:
+    stage = lost(on_history_lost="earliest")
+    stage.store.inject(StoreFault.ANSWER_LOST, on="save_gap")
+    stage.run()
+    stage.run_after_lease()
+
+    assert len(stage.store.gaps) == 1
+    assert stage.sink.delivered == [1, 4, 5]
+
+
+def test_history_lost_while_reading_keeps_what_was_delivered_before() -> None:
+    """The gap begins behind the last delivered change, not behind the last checkpoint."""
+    stage = Stage(insert(1), HISTORY_LOST, insert(2), on_history_lost="earliest")
+    stage.run()
+
+    assert stage.sink.delivered == [1, 2]
+    [gap] = stage.store.gaps
+    assert gap.from_checkpoint is not None
+    assert stage.source.index_of(gap.from_checkpoint.position) == 1
+
+
+def test_history_that_is_lost_again_at_once_ends_the_run() -> None:
+    """A jump that brings nothing is not tried for ever."""
+    stage = lost(on_history_lost="earliest")
+    stage.source.refusals.extend(HistoryLost("again", 286) for _ in range(5))
+
+    summary = stage.run()
+
+    assert "HistoryLost" in (summary.error or "")
+    assert len(stage.store.gaps) == 1
+
+
+@pytest.mark.parametrize("invalidate", [INVALIDATE, HIDDEN_INVALIDATE])
+def test_a_stream_goes_on_behind_an_invalidate_without_a_gap(invalidate: object) -> None:
+    """`start_after` takes an invalidate's token, delivered or looked up."""
+    stage = Stage(insert(1), invalidate, insert(2))  # type: ignore[arg-type]
+    stage.run()
+    stage.run()
+
+    assert [key for key in stage.sink.delivered if key != "invalidate"] == [1, 2]
+    assert stage.store.gaps == []
+    assert "stream.invalidated" in stage.telemetry.names
+    assert stage.source.opened[-1].resume_token is not None
+
+
+def test_invalidates_in_sequence_are_passed_one_by_one() -> None:
+    stage = Stage(HIDDEN_INVALIDATE, HIDDEN_INVALIDATE, INVALIDATE, insert(1))
+    stage.run()
+
+    assert stage.sink.delivered == ["invalidate", 1]
+    assert stage.store.gaps == []
+
+
+def test_a_crash_behind_an_invalidate_brings_nothing_back() -> None:
+    """The position behind an invalidate is stored before the stream is opened there."""
+    stage = Stage(insert(1), INVALIDATE, insert(2))
+
+    def crash_at_two(_: object) -> None:
+        if stage.sink.attempts[-1] == [2]:
+            raise Crash
+
+    stage.sink.on_deliver = crash_at_two
+    with pytest.raises(Crash):
+        stage.run()
+
+    assert stage.index == 2
+
+
+@pytest.mark.parametrize(
+    "refusal", [HistoryLost("260", 260), SourceRefused("start_after is unknown", 40415)]
+)
+def test_a_server_that_refuses_an_invalidates_token_costs_a_recorded_gap(
+    refusal: Exception,
+) -> None:
+    """G7: reopened by operation time, right behind the last change."""
+    stage = Stage(insert(1), INVALIDATE, insert(2))
+    behind = stage.source.changes[1]["clusterTime"]
+    refused = stage.source.open
+    refusals = iter([refusal])
+
+    def refuse_once(stream: object, position: object, **named: object) -> object:
+        if stage.sink.delivered == [1, "invalidate"]:
+            for error in refusals:
+                raise error
+        return refused(stream, position, **named)  # type: ignore[arg-type]
+
+    stage.source.open = refuse_once  # type: ignore[assignment,method-assign]
+    summary = stage.run()
+
+    assert stage.sink.delivered == [1, "invalidate", 2]
+    assert (summary.error, summary.gaps) == (None, 1)
+    [gap] = stage.store.gaps
+    assert (gap.reason, gap.to_position.operation_time) == (
+        "invalidate_refused",
+        Timestamp(behind.time, behind.inc + 1),
+    )
+
+
+def redefined(**options: Any) -> Stage:
+    """A stream with a position, deployed again with another pipeline, and a change since."""
+    stage = Stage(insert(1), **options)
+    stage.run()
+    stage.change_settings(pipeline=({"$match": {"operationType": "insert"}},))
+    stage.source.write(insert(2))
+    return stage
+
+
+def test_a_changed_definition_is_refused_with_both_shown() -> None:
+    """G10: by default."""
+    stage = redefined()
+    before = stage.position
+
+    summary = stage.run()
+
+    assert "DefinitionChanged" in (summary.error or "")
+    assert '"pipeline": []' in (summary.error or "")
+    assert '"$match"' in (summary.error or "")
+    assert (stage.position, stage.sink.delivered) == (before, [1])
+    assert stage.store.expires_at_ms("orders") == 0
+
+
+def test_a_changed_definition_may_keep_its_position() -> None:
+    """G10: an explicit choice; the new definition is stored with the token."""
+    stage = redefined(on_definition_change="resume")
+    stage.run()
+
+    assert (stage.sink.delivered, stage.store.gaps) == ([1, 2], [])
+    assert stage.stored.checkpoint is not None
+    assert stage.stored.checkpoint.fingerprint == stage.stream.fingerprint
+
+
+def test_a_changed_definition_may_start_afresh_with_a_gap() -> None:
+    """G10, G7."""
+    stage = redefined(on_definition_change="restart")
+    stage.run()
+
+    assert stage.sink.delivered == [1, 1, 2]
+    assert [gap.reason for gap in stage.store.gaps] == ["definition_changed"]
+
+
+def test_other_settings_are_no_other_definition() -> None:
+    stage = Stage(insert(1))
+    stage.run()
+    stage.change_settings(max_changes=7, max_attempts=2, checkpoint_interval_s=9)
+
+    assert stage.run().error is None
+
+
+@pytest.mark.parametrize(("start_at", "delivered"), [("now", [3]), ("earliest", [1, 2, 3])])
+def test_a_first_run_starts_where_it_is_told(start_at: str, delivered: list[int]) -> None:
+    stage = Stage(insert(1), insert(2), start_at=start_at)
+    stage.run()
+    stage.source.write(insert(3))
+    stage.run()
+
+    assert stage.sink.delivered == delivered
