@@ -40,6 +40,8 @@ class Options:
     """Ask for a user: create one first, on a server without it and the same `storage`."""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    tls_client_authority: Path | None = None
+    """Refuse a client without a certificate by this authority."""
 
     def command(self) -> list[str]:
         """The server's command line."""
@@ -54,7 +56,13 @@ class Options:
             *(["--auth"] if self.auth else []),
             *(["--tls-cert-file", str(self.tls_certificate)] if self.tls_certificate else []),
             *(["--tls-key-file", str(self.tls_key)] if self.tls_key else []),
+            *self._client_authority(),
         ]
+
+    def _client_authority(self) -> list[str]:
+        if self.tls_client_authority is None:
+            return []
+        return ["--tls-ca-file", str(self.tls_client_authority), "--tls-require-client-cert"]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""What PyMongo raises, as our errors: by code and label, never by message text.
+"""What PyMongo raises, as our errors: by code and label; by text only where TLS fails.
 
 Server messages may quote a pipeline or a document, so none is repeated (G8); the code and what it
-calls for are. Source: `src/mongo/base/error_codes.yml`; the driver specification "Change Streams",
-section "Resumable Error".
+calls for are. Of a failed TLS handshake the driver's monitors drop type and cause (`_sanitize` in
+`pymongo/synchronous/monitor.py`): OpenSSL's own symbols in the text are all that is left. Source:
+`src/mongo/base/error_codes.yml`; the driver specification "Change Streams", section "Resumable
+Error".
 """
 
 from collections.abc import Iterator
@@ -28,7 +30,11 @@ from tidemark.errors import (
 )
 from tidemark.mongodb.capabilities import NEEDS_REPLICA_SET, STANDALONE
 
-AUTHENTICATION_FAILED = 18
+NO_CODE = 0  # the driver itself ended the exchange of credentials
+AUTHENTICATION_FAILED = {
+    18,  # AuthenticationFailed
+    8000,  # AtlasError, which is how Atlas says the same
+}
 MAX_TIME_EXPIRED = 50
 HISTORY_LOST = {
     136,  # CappedPositionLost: Amazon DocumentDB's lost history
@@ -39,7 +45,17 @@ TOO_LARGE = {
     10334,  # BSONObjectTooLarge
     17280,  # KeyTooLong, as servers before 6.0.9 answer for such an event
 }
+VERIFICATION_FAILED = "CERTIFICATE_VERIFY_FAILED"
+HANDSHAKE_FAILED = "SSL handshake failed"
+UNVERIFIED = {  # OpenSSL's words for why a certificate is refused, and what to do
+    "has expired": "it has expired: renew it on the server",
+    "mismatch": "it is for another host name: connect by a name that the certificate carries",
+    "": "it is not signed by an authority that is trusted here: name a PEM file of its authority "
+    "in MONGODB_CA_FILE (docs/security.md)",
+}
 REMEDIES = {
+    NO_CODE: "the driver could not complete the authentication: check authMechanism and, for "
+    "MONGODB-AWS, the function's role",
     8000: "Atlas refused the credentials: check the user and its database access",
     9: "the server could not parse the stream's options or its resume token: check pipeline, "
     "event options, and whether the position belongs to this deployment",
@@ -93,10 +109,7 @@ def translation(error: PyMongoError, doing: str, *, opening: bool) -> TidemarkEr
 def _of_driver(error: PyMongoError, doing: str) -> TidemarkError:
     name = type(error).__name__
     if isinstance(error, ServerSelectionTimeoutError):
-        return SourceUnavailable(
-            f"no MongoDB server could be selected while {doing}: check the host, the network path "
-            "(security group, peering, IP access list) and the cluster's state"
-        )
+        return SourceUnavailable(f"{_why_unselected(str(error))} (while {doing})")
     if isinstance(error, InvalidOperation):
         return ClientClosed(f"the client was closed, while {doing}")
     if isinstance(error, ConfigurationError):
@@ -104,8 +117,25 @@ def _of_driver(error: PyMongoError, doing: str) -> TidemarkError:
     return SourceUnavailable(f"MongoDB did not answer while {doing} ({name})")
 
 
+def _why_unselected(words: str) -> str:
+    """Our own sentence for the driver's words about the servers it tried."""
+    if VERIFICATION_FAILED in words:
+        remedy = next(remedy for sign, remedy in UNVERIFIED.items() if sign in words)
+        return f"the MongoDB server's TLS certificate could not be verified: {remedy}"
+    if HANDSHAKE_FAILED in words:
+        return (
+            "the TLS handshake with the MongoDB server failed: check that it speaks TLS (or waive "
+            "TLS by MONGODB_TLS=off) and whether it asks for a client certificate"
+        )
+    return (
+        "no MongoDB server could be selected: check the host, the network path (security group, "
+        "peering, IP access list), the cluster's state, and that the server is met with what it "
+        "asks for: TLS (MONGODB_TLS), a client certificate"
+    )
+
+
 def _of_server(error: OperationFailure, doing: str) -> TidemarkError:
-    code = error.code or 0
+    code = error.code or NO_CODE
     if error.has_error_label("ResumableChangeStreamError"):
         return SourceUnavailable(f"the server asks to resume, while {doing} (code {code})")
     if code in HISTORY_LOST:
@@ -115,6 +145,6 @@ def _of_server(error: OperationFailure, doing: str) -> TidemarkError:
             f"a change event is over 16 MB (code {code}): set split_large_events = true "
             "(MongoDB 6.0.9, 7.0 or later), or make the pipeline drop its large fields"
         )
-    refused = AuthenticationFailed if code == AUTHENTICATION_FAILED else SourceRefused
+    refused = AuthenticationFailed if code in AUTHENTICATION_FAILED else SourceRefused
     remedy = REMEDIES.get(code, "see the server's documentation of this code")
     return refused(f"MongoDB refused {doing} (code {code}): {remedy}", code)

@@ -158,13 +158,27 @@ class MongoSource:
         until_s = time.monotonic() + timeout_s
         client = self._clients.get()
         try:
-            with translated(doing, opening=True), pymongo.timeout(timeout_s):
-                return work(client)
+            return _worked(doing, timeout_s, work, client)
         except (AuthenticationFailed, ClientClosed):
             self._clients.forget(client)
         left_s = max(LEAST_S, until_s - time.monotonic())
-        with translated(doing, opening=True), pymongo.timeout(left_s):
-            return work(self._clients.get())
+        return _worked(doing, left_s, work, self._clients.get())
+
+
+def _worked(doing: str, timeout_s: float, work: Callable[[Client], T], client: Client) -> T:
+    with translated(doing, opening=True), pymongo.timeout(timeout_s):
+        _wait_for_server(client)
+        return work(client)
+
+
+def _wait_for_server(client: Client) -> None:
+    """Wait as long as the connection string allows, which is no request once a server is known.
+
+    Inside `pymongo.timeout` the driver leaves `serverSelectionTimeoutMS` out of account: without
+    this an unreachable host would cost every run its whole budget.
+    """
+    with pymongo.timeout(client.options.server_selection_timeout):
+        _ = client.is_mongos
 
 
 def _target(client: Client, stream: StreamSettings) -> Any:
