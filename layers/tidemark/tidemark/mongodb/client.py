@@ -3,9 +3,11 @@
 The connection string's own options win over the defaults here.
 """
 
+import logging
 import re
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -13,6 +15,7 @@ import pymongo
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import ConfigurationError, InvalidURI
+from pymongo.uri_parser import split_options
 
 from tidemark.errors import ConfigError
 from tidemark.mongodb.arrivals import Arrivals
@@ -21,8 +24,11 @@ from tidemark.settings import Settings
 Document: TypeAlias = dict[str, Any]
 Client: TypeAlias = "pymongo.MongoClient[Document]"
 
-LOOPBACK = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$")
+LOCAL = re.compile(r"((?i:localhost)|127(\.\d+){3}|\[::1\])(:\d+)?|.+\.sock")
 WEAK_TLS = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames"}
+
+# The driver's debug log holds whole commands and answers, whatever level the function's has (G8).
+logging.getLogger("pymongo").setLevel(logging.INFO)
 
 
 class Clients:
@@ -88,17 +94,25 @@ class Clients:
                 **client_options(uri, self._settings),
                 **options,
             )
+        except OSError as error:
+            problem = f"names a file that cannot be read ({type(error).__name__})"
         except (InvalidURI, ConfigurationError, ValueError) as error:
             problem = (
-                f"secret: its value is no valid connection string ({type(error).__name__}); write "
-                "mongodb://… or mongodb+srv://…, with user and password percent-encoded"
+                f"is no valid connection string ({type(error).__name__}); write mongodb://… or "
+                "mongodb+srv://…, with user and password percent-encoded"
             )
-            raise ConfigError([problem]) from None
+        # Raised here, the driver's error is not even this one's context: it may quote the value.
+        raise ConfigError([f"secret: its value {problem}"])
 
 
 def client_options(uri: str, settings: Settings) -> dict[str, Any]:
-    """Our defaults, less what `uri` says itself. Raises ConfigError where `uri` gives up TLS."""
+    """Our defaults, less what `uri` says itself.
+
+    Raises ConfigError where `uri` gives up TLS, or has an option that the driver does not take.
+    """
     own = uri_options(uri)
+    _require_valid(uri)
+    _require_signer(own)
     defaults: dict[str, Any] = {
         "appname": "tidemark",
         "maxPoolSize": len(settings.streams) + 1,
@@ -108,25 +122,56 @@ def client_options(uri: str, settings: Settings) -> dict[str, Any]:
     }
     if settings.ca_file is not None:
         defaults["tlsCAFile"] = settings.ca_file
+    chosen = {name: value for name, value in defaults.items() if name.lower() not in own}
     if settings.tls == "required" and not is_local(uri):
         _require_tls(own)
-        defaults["tls"] = True
-    aliases = {"ssl": "tls"}
-    given = {aliases.get(name, name) for name in own}
-    return {name: value for name, value in defaults.items() if name.lower() not in given}
+        chosen["tls"] = True  # whatever the driver makes of the string's own
+    return chosen
 
 
 def uri_options(uri: str) -> dict[str, str]:
     """The options in a connection string, their names in lower case."""
-    pairs = (pair.partition("=") for pair in re.split("[&;]", uri.partition("?")[2]) if pair)
+    pairs = (pair.partition("=") for pair in _pairs(uri))
     return {name.lower(): unquote(value) for name, _, value in pairs}
 
 
+def _pairs(uri: str) -> list[str]:
+    return [pair for pair in re.split("[&;]", uri.partition("?")[2]) if pair]
+
+
 def is_local(uri: str) -> bool:
-    """Whether every host of a connection string is this machine."""
+    """Whether every host of a connection string is this machine, or a socket file on it."""
     rest = uri.partition("://")[2].partition("/")[0].partition("?")[0]
     hosts = rest.rpartition("@")[2].split(",")
-    return not uri.startswith("mongodb+srv") and all(LOOPBACK.match(host) for host in hosts)
+    return not uri.startswith("mongodb+srv") and all(map(LOCAL.fullmatch, hosts))
+
+
+def _require_valid(uri: str) -> None:
+    """Refuse what the driver would only warn of, quoting it (G8), and then go on without."""
+    names = [pair.partition("=")[0] for pair in _pairs(uri) if not _is_valid(pair)]
+    if names:
+        raise ConfigError(
+            f"secret: {f'its option {name}' if name.isalpha() else 'one of its options'} is none "
+            "that the driver takes, or its value is not valid; mend or remove it"
+            for name in names
+        )
+
+
+def _is_valid(pair: str) -> bool:
+    try:
+        split_options(pair)
+    except (ConfigurationError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _require_signer(own: dict[str, str]) -> None:
+    if own.get("authmechanism") == "MONGODB-AWS" and find_spec("pymongo_auth_aws") is None:
+        problem = (
+            "secret: its authMechanism MONGODB-AWS needs pymongo-auth-aws: name it in "
+            "layers/tidemark/requirements.in, then make lock and deploy again"
+        )
+        raise ConfigError([problem])
 
 
 def _require_tls(own: dict[str, str]) -> None:
