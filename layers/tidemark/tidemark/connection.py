@@ -1,6 +1,7 @@
 """What every store of the connection string has in common: how it fails, and what it may hold."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,6 +11,10 @@ from tidemark.errors import ConfigError, SourceRefused, SourceUnavailable
 
 SCHEMES = ("mongodb://", "mongodb+srv://")
 SHAPES = 'store a connection string (mongodb://… or mongodb+srv://…), or JSON with a "uri" key'
+
+
+# The SDK's debug log holds every answer, a secret's too, whatever level the function's has (G8).
+logging.getLogger("botocore").setLevel(logging.INFO)
 
 
 @contextmanager
