@@ -106,7 +106,7 @@ class Service:
         return self.tidemark.handle({"action": "resume", "stream": stream}, Context())
 
 
-def settings_of(uri: str, table: str, *streams: StreamSettings, **given: Any) -> Settings:
+def settings_of(uri: str | None, table: str, *streams: StreamSettings, **given: Any) -> Settings:
     """Settings with short waits, changed by `given`."""
     short: dict[str, Any] = {
         "max_await_ms": 50,

@@ -115,9 +115,9 @@ class StreamTelemetry:
 
 def describe(error: BaseException) -> dict[str, Any]:
     """What may be logged of an error: types, places, and the messages that are our own (G8)."""
-    chain = []
+    chain: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None:
+    while link is not None and link not in chain:  # a driver that retries may close a circle
         chain.append(link)
         link = link.__cause__ or link.__context__
     innermost = chain[-1].__traceback__
