@@ -123,6 +123,27 @@ def test_a_server_that_stalls_at_opening_ends_the_run_before_the_deadline(
     proxy.go()
 
 
+def test_a_server_that_stalls_at_closing_leaves_time_for_the_release(
+    database: Db, orders: Orders, serve: Serve, stored: Stored, behind_proxy: BehindProxy
+) -> None:
+    """G5: in a short invocation too, whose reserve is short."""
+    proxy, uri = behind_proxy()
+
+    def outlast_the_budget(_: Batch) -> None:
+        time.sleep(1.5)
+        proxy.stall()
+
+    container = serve(orders(), uri=uri)
+    container.run()
+    database.orders.insert_one({"_id": 1})
+    container.deliver.before = outlast_the_budget
+    began_s = time.monotonic()
+    assert container.run(remaining_ms=2000)["orders"]["stop_reason"] == "budget"
+    assert time.monotonic() - began_s < 2
+    assert stored()["lease_expires_at_ms"] == "0"
+    proxy.go()
+
+
 @pytest.mark.parametrize("moment", ["between runs", "between batches"])
 def test_connections_cut_lose_and_repeat_nothing(
     moment: str, database: Db, orders: Orders, serve: Serve, behind_proxy: BehindProxy

@@ -37,6 +37,8 @@ from tidemark.settle import Settlement, is_wary
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
 STALL_S = 10.0  # beyond one await: a server this late is not going to answer
 CLOSE_S = 1.0
+CLOSE_SHARE = 0.4  # of what is left until the run is given up
+LEAST_S = 0.1  # a timeout of 0 would mean none
 ACQUIRE_POLL_S = 0.2
 RESTS = {  # why the lease was not had, and the event that tells it
     Status.RUNNING: (StopReason.LEASE_HELD, "lease.held"),
@@ -154,7 +156,7 @@ class Run:
         try:
             yield reader
         finally:
-            reader.close(timeout_s=CLOSE_S)  # 8
+            reader.close(timeout_s=self._close_timeout_s())  # 8
 
     def _read_on(
         self, reader: Reader, held: HeldLease, progress: Progress, settlement: Settlement
@@ -217,6 +219,11 @@ class Run:
 
     def _left_s(self) -> float:
         return self._budget.left_s(self._ports.clock.monotonic_s())
+
+    def _close_timeout_s(self) -> float:
+        """A share of the reserve of a short invocation: the release must still fit behind it."""
+        left_s = self._budget.abandon_s - self._ports.clock.monotonic_s()
+        return max(LEAST_S, min(CLOSE_S, left_s * CLOSE_SHARE))
 
     def _read_timeout_s(self) -> float:
         return min(self._left_s(), self._await_s + STALL_S)
