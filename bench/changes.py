@@ -43,7 +43,9 @@ class Changes:
 
     def __post_init__(self) -> None:
         per_block = max(1, self.batch_bytes // (self.size_bytes + 7))  # an array's key: 7 bytes
-        events = [event(self.size_bytes, place) for place in range(min(per_block, self.count))]
+        events = [
+            event(self.size_bytes, place) for place in range(min(per_block, max(1, self.count)))
+        ]
         object.__setattr__(self, "_events", events)
         object.__setattr__(self, "_full", bytearray(_answer(events, token(NEXT_BLOCK, 0))))
 

@@ -18,7 +18,13 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "layers" / "tidemark"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "local"))
+import deadline
+import idle
+import latency
+import memory
+import overlap
 import results
+import startup
 import throughput
 from plan import Plan
 
@@ -29,6 +35,12 @@ if TYPE_CHECKING:
 
 ROWS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "throughput": throughput.figures,
+    "memory": memory.figures,
+    "startup": startup.figures,
+    "idle": idle.figures,
+    "deadline": deadline.figures,
+    "latency": latency.figures,
+    "overlap": overlap.figures,
 }
 
 

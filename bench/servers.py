@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 Kind = Literal["stub", "embedded", "uri"]
 DATABASE = "tidemark_bench"
+BATCH_BYTES = changes.BATCH_BYTES
 INSERTED_BYTES = 8_000_000  # a bulk write
 
 

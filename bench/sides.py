@@ -97,7 +97,9 @@ def nothing(_: Batch) -> None:
     """Deliver to nobody."""
 
 
-def fresh_stream(start: Timestamp, collection: str = "changes", **options: Any) -> StreamSettings:
+def fresh_stream(
+    start: Timestamp | str, collection: str = "changes", **options: Any
+) -> StreamSettings:
     """A stream that nobody has read yet, from `start` on; it ends at the first empty answer."""
     given: dict[str, Any] = {"idle_s": 0.0, "start_at": start} | options
     name = f"bench-{uuid.uuid4().hex[:12]}"
