@@ -5,16 +5,20 @@ the order of effects changes: a run still sees its reads one after the other, an
 only behind what it has delivered.
 """
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from tidemark.model import Read, ReadEnd
 from tidemark.ports import Reader, ReadLimits
 
+MORE_MAY_WAIT = {ReadEnd.FULL, ReadEnd.DRAINED}
+LEAST_S = 0.1  # a timeout of 0 would mean none
+
 
 class ReadAhead:
-    """A `Reader` whose next read is under way where the last one was full.
+    """A `Reader` whose next read is under way while the caller works on the last one.
 
-    Only there more is known to be waiting: a read of a quiet stream would keep the run from ending.
+    Not behind an empty answer: there is nothing to work on, and the run may be about to end.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -24,10 +28,12 @@ class ReadAhead:
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """The next changes, perhaps read already; an error of that read is raised here."""
+        until_s = time.monotonic() + timeout_s
         ahead, self._ahead = self._ahead, None
         read = ahead.result() if ahead else self._reader.read(limits, timeout_s=timeout_s)
-        if read.end is ReadEnd.FULL:
-            self._ahead = self._thread.submit(self._reader.read, limits, timeout_s=timeout_s)
+        if read.end in MORE_MAY_WAIT:
+            left_s = max(LEAST_S, until_s - time.monotonic())
+            self._ahead = self._thread.submit(self._reader.read, limits, timeout_s=left_s)
         return read
 
     def close(self, *, timeout_s: float) -> None:
