@@ -49,6 +49,7 @@ class ScriptedSource:
         self.opening_s = 0.0
         self.refusals: deque[TidemarkError] = deque()
         self.opened: list[Position] = []
+        self.batch_sizes: list[int | None] = []  # what each opening asked for
         self.open_readers = 0
         self.pruned = 0
         self.changes: dict[int, Change] = {}
@@ -113,6 +114,7 @@ class ScriptedSource:
     ) -> "ScriptedReader":
         """A reader behind `position`; see `ports.Source`."""
         self.opened.append(position)
+        self.batch_sizes.append(batch_size)
         if self.refusals:
             raise self.refusals.popleft()
         if self.opening_s > timeout_s:

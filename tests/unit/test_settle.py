@@ -168,6 +168,7 @@ def test_halt_stops_before_the_poison_until_an_operator_resumes() -> None:
 
     assert "StreamHalted" in (summary.error or "")
     assert (stage.sink.delivered, stage.index) == ([1], 1)
+    assert stage.store.requests[-1] == "halt"  # which released the lease, too
     stage.store.requests.clear()
     assert stage.run().stop_reason is StopReason.HALTED
     assert stage.store.requests == ["acquire"]
@@ -221,6 +222,7 @@ def test_a_wary_run_stores_each_attempt_before_it_delivers() -> None:
     assert stage.sink.attempts == [[0]]
     assert stage.store.requests == ["acquire", "save"]
     assert (stage.stored.attempts.count, stage.stored.attempts.alone) == (1, True)
+    assert stage.source.batch_sizes[-1] == 1
     assert "stream.wary" in stage.telemetry.names
 
 
@@ -236,8 +238,8 @@ def test_a_killer_is_found_however_far_behind_the_checkpoint_it_lies() -> None:
     assert stage.index == 40
 
 
-def test_the_end_of_a_wary_stretch_is_stored() -> None:
-    """Else a second killer, right behind it, would bring every run back to its beginning."""
+def test_killers_in_a_row_are_each_found() -> None:
+    """A second one, right behind the first, must not bring every run back to the beginning."""
     stage = Stage(*map(insert, range(4)), max_changes=2, max_attempts=1, checkpoint_interval_s=60)
     stage.sink.on_deliver = killing(0, 2)
 
@@ -245,6 +247,68 @@ def test_the_end_of_a_wary_stretch_is_stored() -> None:
 
     assert stage.letters.keys == [0, 2]
     assert set(stage.sink.delivered) == {1, 3}
+
+
+def test_a_wary_stretch_is_stored_up_to_its_end() -> None:
+    stage = Stage(max_changes=2, checkpoint_interval_s=60)
+    stage.run()
+    stage.source.write(*map(insert, range(4)))
+    stage.sink.on_deliver = killing(0)
+    for _ in range(2):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    stage.sink.on_deliver = killing(2)
+
+    with pytest.raises(Crash):
+        stage.run_after_lease()
+
+    assert (stage.sink.delivered, stage.index) == ([0, 1], 2)
+
+
+def test_a_crash_behind_a_dead_letter_does_not_set_its_change_aside_again() -> None:
+    stage = Stage(insert(1), insert(2), max_attempts=1, checkpoint_interval_s=60)
+    stage.sink.named = {1}
+    stage.sink.on_deliver = lambda batch: killing(2)(batch) if len(batch) == 1 else None
+
+    with pytest.raises(Crash):
+        stage.run()
+
+    assert (stage.letters.keys, stage.index) == ([1], 1)
+
+
+def test_a_holder_that_outlived_its_lease_sets_nothing_aside() -> None:
+    """G4: a dead letter is an effect, too."""
+    stage = Stage(insert(1), max_attempts=1, lease_s=10)
+    stage.sink.named = {1}
+    stage.sink.on_deliver = lambda _: stage.clock.advance_s(9)
+
+    summary = stage.run()
+
+    assert (summary.stop_reason, stage.letters.letters) == (StopReason.LEASE_LOST, [])
+    assert stage.index == 0
+
+
+def test_a_hang_alone_is_one_attempt() -> None:
+    """It was counted before it was tried: recording the hang adds none."""
+    stage = Stage()
+    stage.run()
+    stage.source.write(insert(0))
+    stage.sink.on_deliver = killing(0)
+    for _ in range(2):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    stage.clock.advance_s(120)
+    run = stage.made()
+
+    def hang(_: Batch) -> None:
+        run.record_hung()
+        raise Crash
+
+    stage.sink.on_deliver = hang
+    with pytest.raises(Crash):
+        run.execute()
+
+    assert stage.stored.attempts.count == 1
 
 
 def test_attempts_in_company_convict_nobody_of_killing() -> None:
@@ -278,18 +342,19 @@ def test_the_first_attempt_alone_begins_the_count_anew() -> None:
 
 def test_a_budget_spent_in_the_search_for_the_poison_leaves_the_rest_for_the_next_run() -> None:
     """G1: what was acquitted is checkpointed, and the search goes on where it was."""
-    stage = Stage(*map(insert, range(8)), max_attempts=1)
+    stage = Stage(*map(insert, range(8)), max_attempts=3)
     stage.sink.poison = {6}
-
-    def slow(_: Batch) -> None:
-        stage.clock.advance_s(10)
-
-    stage.sink.on_deliver = slow
+    stage.sink.on_deliver = lambda _: stage.clock.advance_s(3.5)
     stage.run(remaining_s=20)
-    between = stage.index
+
+    assert stage.sink.delivered == list(range(stage.index))
+    assert 0 < stage.index <= 6
+    assert stage.stored.attempts.count == 3
+
     stage.sink.on_deliver = lambda _: None
+    stage.sink.attempts.clear()
     stage.run_after_lease()
 
-    assert 0 < between < 6
+    assert len(stage.sink.attempts) <= 6  # without five more tries of all that is left
     assert (stage.letters.keys, stage.index) == ([6], 8)
     assert stage.sink.delivered == [0, 1, 2, 3, 4, 5, 7]

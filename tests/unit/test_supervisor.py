@@ -167,19 +167,20 @@ def test_a_hang_outside_deliver_is_told_by_its_step(freed: threading.Event) -> N
 def test_a_store_that_stalls_too_does_not_keep_the_process(freed: threading.Event) -> None:
     """G5: recording the attempt may take its share of the grace, not more."""
     stage = Stage(insert(1))
-    stage.sink.on_deliver = hanging(stage, freed)
-    save = stage.store.save
+    stage.sink.on_deliver = hanging(stage, freed, seconds=59.5)
+    save, recorded = stage.store.save, []
 
     def stuck(*progress: object, **end: int) -> None:
         if stage.sink.attempts:
             freed.wait(PATIENCE_S)
+            recorded.append(progress)
         save(*progress, **end)  # type: ignore[arg-type]
 
     stage.store.save = stuck  # type: ignore[method-assign,assignment]
     watched = Watched(stage)
     watched.supervise()
 
-    assert watched.ends == ["flushed", 1]
+    assert (watched.ends, recorded) == (["flushed", 1], [])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the point

@@ -126,9 +126,9 @@ class Run:
         self.step = "open"
         recovery = self._recovery = Recovery(self.stream, self._ports, self._budget, progress)
         recovery.begin()
-        if acquired.unreleased_runs:  # a killer's own batch is found where each is checkpointed
-            self._checkpoint_interval_s = 0.0
         wary = is_wary(acquired)
+        if wary or acquired.unreleased_runs:  # each batch is stored: the killer's own is found
+            self._checkpoint_interval_s = 0.0
         if wary:
             self._ports.telemetry.event("stream.wary", unreleased_runs=acquired.unreleased_runs)
         settlement = self._settlement = Settlement(

@@ -155,15 +155,8 @@ class Settlement:
         outcome = self._ports.sink.deliver(self.in_flight, deadline_s=self._budget.abandon_s)
         self.in_flight = None
         self._progress.delivered(changes[: outcome.delivered])
-        if self.is_wary:
-            self._acquit(outcome.delivered)
+        self._wary_left = max(0, self._wary_left - outcome.delivered)
         return outcome
-
-    def _acquit(self, delivered: int) -> None:
-        """Store the end of a wary stretch: a killer behind it must not bring the run back here."""
-        self._wary_left = max(0, self._wary_left - delivered)
-        if not self.is_wary:
-            self._progress.save()
 
     def _acquitted(self, rest: Sequence[Change], suspects: int) -> int:
         """How many suspects are left; the next of them inherits the attempts."""
@@ -217,7 +210,7 @@ class Settlement:
             )
         )
         self._progress.delivered([change])
-        self._progress.save()  # a killer behind it must not bring the run back here
+        self._progress.save()  # a crash behind it must not set it aside again
         self._wary_left = 0
         self.dead_letters += 1
         self._ports.telemetry.error("dead_letter.stored", error, change_id=name)
