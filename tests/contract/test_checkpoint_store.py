@@ -211,6 +211,17 @@ def test_a_damaged_item_is_refused_and_its_lease_given_back(
     assert {name: after[name] for name in damage} == damage
 
 
+def test_a_pause_set_in_mid_run_outlives_the_run(bench: Bench) -> None:
+    """A holder's writes leave the status to the operator."""
+    lease = bench.lease()
+    assert bench.store.set_status("orders", Status.PAUSED, reason="maintenance")
+    bench.store.save(lease, STORED, NO_ATTEMPTS, expires_at_ms=LATER_MS)
+    bench.store.save(lease, STORED, NO_ATTEMPTS, expires_at_ms=0)
+    answer = bench.acquire("next")
+    assert isinstance(answer, NotAcquired)
+    assert (answer.status, answer.status_reason) == (Status.PAUSED, "maintenance")
+
+
 # --------------------------------------------------------------------------- progress comes back
 
 

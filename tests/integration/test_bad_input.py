@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import boto3
 import pytest
+from botocore.stub import Stubber
 
 import aws
 import mongodb
 from service import Service, service, settings_of
 from tidemark.aws import connection_string
-from tidemark.errors import ConfigError
+from tidemark.errors import ConfigError, SourceRefused, SourceUnavailable
 from tidemark.invocation import StreamsFailed
+from tidemark.secretsmanager import fetch_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,25 @@ def test_a_secret_without_a_connection_string_is_a_mistake_of_configuration(
 def test_a_missing_secret_is_named_as_such(table: str, orders: Orders) -> None:
     with pytest.raises(StreamsFailed, match=r"MONGODB_SECRET_ID: it does not exist"):
         with_secret("no-such-secret", table, orders()).run()
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "told"),
+    [
+        ("AccessDeniedException", SourceRefused, "role lacks secretsmanager:GetSecretValue on it"),
+        ("DecryptionFailure", SourceRefused, "role lacks kms:Decrypt on its key"),
+        ("InternalServiceError", SourceUnavailable, "Secrets Manager failed"),
+    ],
+)
+@pytest.mark.usefixtures("aws_endpoint")
+def test_a_secret_that_is_refused_names_what_is_missing(
+    code: str, error: type[Exception], told: str
+) -> None:
+    client = boto3.client("secretsmanager")
+    with Stubber(client) as stub:
+        stub.add_client_error("get_secret_value", code)
+        with pytest.raises(error, match=told):
+            fetch_secret(client, "secret")
 
 
 # --------------------------------------------------------------------------------------- the event

@@ -84,7 +84,7 @@ def test_a_failing_deliver_tells_nothing_of_its_documents(
     database.orders.insert_one({"_id": CANARY, "text": CANARY})
     logging.getLogger("pymongo").setLevel(logging.INFO)
     with pytest.raises(StreamsFailed) as failed:
-        container.run(remaining_ms=700)
+        container.run(remaining_ms=1200)
     assert CANARY not in everything_said(container, str(failed.value))
 
 

@@ -99,7 +99,7 @@ def test_a_change_has_the_same_id_each_time_it_is_delivered(
 
     first = serve(orders(max_attempts=9), deliver=Recorder(fail))
     with pytest.raises(StreamsFailed):
-        first.run(remaining_ms=800)
+        first.run(remaining_ms=1500)
     second = serve(orders())
     second.run()
     assert second.deliver.ids == ids[0]
