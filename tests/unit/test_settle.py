@@ -265,6 +265,42 @@ def test_a_wary_stretch_is_stored_up_to_its_end() -> None:
     assert (stage.sink.delivered, stage.index) == ([0, 1], 2)
 
 
+def test_a_suspect_that_was_acquitted_is_stored_as_delivered() -> None:
+    """Else the next killer's crash would leave it with an attempt that it never failed."""
+    stage = Stage(max_changes=2, max_attempts=2, checkpoint_interval_s=60)
+    stage.run()
+    stage.source.write(*map(insert, range(5)))
+    stage.sink.on_deliver = killing(1)
+    for _ in range(3):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    assert (stage.index, stage.stored.unreleased_runs) == (1, 0)
+    stage.sink.on_deliver = killing(3)
+
+    with pytest.raises(Crash):
+        stage.run_after_lease()
+
+    assert (stage.index, stage.stored.attempts.count) == (3, 0)
+
+
+def test_wariness_ends_after_as_many_changes_as_a_batch_holds() -> None:
+    """The killer was in the first batch: an attempt more is stored for each of it, and no more."""
+    stage = Stage(max_changes=2)
+    stage.run()
+    stage.source.write(*map(insert, range(4)))
+    stage.sink.on_deliver = killing(0)
+    for _ in range(2):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    stage.sink.on_deliver = killing()
+    stage.store.requests.clear()
+    stage.run_after_lease()
+
+    attempts, checkpoints = 2, 4
+    assert stage.store.requests == ["acquire", *["save"] * (attempts + checkpoints), "release"]
+    assert stage.sink.delivered == [0, 1, 2, 3]
+
+
 def test_a_crash_behind_a_dead_letter_does_not_set_its_change_aside_again() -> None:
     stage = Stage(insert(1), insert(2), max_attempts=1, checkpoint_interval_s=60)
     stage.sink.named = {1}
