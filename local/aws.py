@@ -80,16 +80,19 @@ def session() -> boto3.Session:
 
 
 def create_resources(endpoint: str, table: str | None = None) -> Resources:
-    """Create the state table, the dead-letter queue and the payload bucket of the template."""
-    mark = uuid.uuid4().hex[:8]
+    """Create the state table, the dead-letter queue and the payload bucket of the template.
+
+    Queue and bucket are named after the table, as `events/env.json` expects of `make local`.
+    """
+    name = table or f"tidemark-{uuid.uuid4().hex[:8]}"
     create = session()
     definition = template.properties("DeadLetterQueue", "AWS::SQS::Queue")
     queue = create.client("sqs", endpoint_url=endpoint).create_queue(
-        QueueName=f"tidemark-dead-letters-{mark}",
+        QueueName=f"{name}-dead-letters",
         # The one attribute that a delivery can run into: how large a message may be.
         Attributes={"MaximumMessageSize": str(definition["MaximumMessageSize"])},
     )
-    bucket = f"tidemark-payloads-{mark}"
+    bucket = f"{name}-payloads"
     create.client("s3", endpoint_url=endpoint).create_bucket(Bucket=bucket)
     return Resources(create_table(endpoint, table), queue["QueueUrl"], bucket)
 

@@ -9,11 +9,13 @@ import tomllib
 from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
+from aws_lambda_powertools import Logger
 
 import stack
+from tidemark.model import StreamSummary
 from tidemark.rules import REFUSED, Place, Seconds, Whole
 from tidemark.settings import Settings, Variable
-from tidemark.telemetry import METRICS
+from tidemark.telemetry import METRICS, StreamTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -242,6 +244,21 @@ def test_every_alarm_watches_a_metric_that_is_emitted() -> None:
     watched = {name for alarm in METRIC_ALARMS for name, _ in metrics_of(alarm)}
     assert watched == {"RunsSucceeded", "Halted", "Gaps", "LeaseHeld"}
     assert watched <= set(METRICS)
+
+
+def test_every_alarm_watches_dimensions_that_are_emitted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm on dimensions that no metric has never rings, or always."""
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", stack.NAME)
+    StreamTelemetry(Logger(), "orders").report(StreamSummary("orders"), 1.0)
+    emitted = json.loads(capsys.readouterr().out.splitlines()[-1])
+    [declared] = emitted["_aws"]["CloudWatchMetrics"]
+    for alarm in METRIC_ALARMS:
+        for _, dimensions in metrics_of(alarm):
+            assert [each["Name"] for each in dimensions] in declared["Dimensions"]
+            assert dimensions == [{"Name": "service", "Value": {"Ref": "AWS::StackName"}}]
+    assert emitted["service"] == stack.NAME
 
 
 def test_every_alarm_says_what_has_happened_and_what_to_do() -> None:

@@ -286,7 +286,8 @@ def test_each_stream_has_its_own_metrics(
     assert metrics["orders"]["ChangesDelivered"] == [3.0]
     assert metrics["more"]["ChangesDelivered"] == [0.0]
     [declared] = metrics["orders"]["_aws"]["CloudWatchMetrics"]
-    assert (declared["Namespace"], declared["Dimensions"]) == ("Tidemark", [["stream"]])
+    assert declared["Namespace"] == "Tidemark"
+    assert declared["Dimensions"] == [["service"], ["service", "stream"]]
     units = {each["Name"]: each["Unit"] for each in declared["Metrics"]}
     assert units["RunDurationMs"] == "Milliseconds"
     assert {"Batches", "LeaseHeld", "RunsSucceeded", "RunsFailed", "DeadLetters"} < units.keys()

@@ -35,7 +35,8 @@ WITH_A_GROUP_ASIDE = [
     ),
 ]
 PARENT = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 sys.path.insert(0, {str(LOCAL)!r})
 import processes
 child = processes.start("child", [sys.executable, *{SLEEPS!r}])

@@ -20,6 +20,8 @@ from tidemark.model import StopReason, StreamSummary
 
 NAMESPACE = "Tidemark"  # unless Powertools' own variable names another
 NAMESPACE_VARIABLE = "POWERTOOLS_METRICS_NAMESPACE"
+SERVICE = "tidemark"  # the same
+SERVICE_VARIABLE = "POWERTOOLS_SERVICE_NAME"
 
 
 class Event(StrEnum):
@@ -102,9 +104,11 @@ class StreamTelemetry:
         self._logger.error(name, extra=self._fields(name, about | fields))
 
     def report(self, summary: StreamSummary, duration_ms: float) -> None:
-        """Emit one run's metrics, with the dimension `stream`."""
-        metrics = EphemeralMetrics(namespace=os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE)
-        metrics.add_dimension("stream", self._stream)
+        """Emit one run's metrics for the service, which the alarms watch, and for the stream."""
+        service = os.environ.get(SERVICE_VARIABLE) or SERVICE
+        namespace = os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
+        metrics = EphemeralMetrics(namespace=namespace, service=service)
+        metrics.add_dimensions(service=service, stream=self._stream)
         for name, value in metrics_of(summary, duration_ms).items():
             metrics.add_metric(name, METRICS[name], value)
         metrics.flush_metrics()
