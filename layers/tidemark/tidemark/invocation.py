@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from tidemark.budget import Budget, SystemClock
+from tidemark.collector import slowed_collector
 from tidemark.config import select
 from tidemark.errors import ConfigError, TidemarkError
 from tidemark.model import RunSummary, Status
@@ -61,7 +62,8 @@ class Tidemark:
         )
         workers = [self._worker(stream, budget) for stream in streams]
         report = partial(self._report, workers, self.clock.monotonic_s())
-        Supervisor(self.clock, budget, before_exit=report).supervise(workers)
+        with slowed_collector():
+            Supervisor(self.clock, budget, before_exit=report).supervise(workers)
         report()
         summary = RunSummary([worker.run.summary for worker in workers])
         if summary.failed:
