@@ -6,12 +6,14 @@ import struct
 import threading
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import bson
 import pymongo
 import pytest
+from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 import mongodb
@@ -26,6 +28,8 @@ from tidemark.errors import (
     SourceUnavailable,
 )
 from tidemark.model import Position, ReadEnd, Undecodable
+from tidemark.mongodb.arrivals import Arrivals
+from tidemark.mongodb.raw_intake import RawIntake
 from tidemark.ports import ReadLimits
 from tidemark.settings import StreamSettings
 
@@ -258,6 +262,21 @@ def test_an_undecodable_document_is_alone_in_its_read(
     assert poison[0]["clusterTime"] is not None
 
 
+def test_an_undecodable_document_repeats_nothing_of_the_read_that_met_it(
+    proxy: Proxy, database: Db, orders: Orders, connect: Connect
+) -> None:
+    """G3: the stream is opened again behind what this very read has taken."""
+    proxy.damage = (b"bad ? text", b"bad \xff text")
+    reader = open_now(connect(proxy.mongodb_uri, max_await_ms=1000), orders())
+    database.orders.insert_one({"_id": 0})
+    bad = {"_id": 1, "text": "bad ? text"}
+    later = threading.Timer(0.15, database.orders.insert_one, [bad])
+    later.start()
+    read = reader.read(ReadLimits(2, max_age_s=5), timeout_s=5)
+    later.join()
+    assert keys_of([*read.changes, *drain(reader)]) == [0, 1]
+
+
 # ------------------------------------------------------------------------------------ large events
 
 
@@ -291,6 +310,31 @@ def test_fragments_become_one_change(
     assert key_of(after) == "after"
     behind = open_at(source, stream, Position(resume_token=large["_id"]))
     assert keys_of(drain(behind)) == ["after"]
+
+
+class ScriptedStream:
+    """A driver's stream: each answer is a document, or None for an empty one."""
+
+    alive = True
+    resume_token: ClassVar[dict[str, str]] = {"_data": "past the fragment"}
+
+    def __init__(self, *answers: dict[str, Any] | None) -> None:
+        self._answers = iter(answers)
+
+    def try_next(self) -> RawBSONDocument | None:
+        answer = next(self._answers)
+        return None if answer is None else RawBSONDocument(bson.encode(answer))
+
+
+def test_an_empty_answer_between_fragments_brings_no_token() -> None:
+    """G1: a checkpoint there would lose the change's beginning."""
+    first = {"_id": {"_data": "1"}, "splitEvent": {"fragment": 1, "of": 2}, "a": 1}
+    last = {"_id": {"_data": "2"}, "splitEvent": {"fragment": 2, "of": 2}, "b": 2}
+    stream: Any = ScriptedStream(first, None, last, None)
+    intake = RawIntake(stream, Arrivals(), CodecOptions())
+    reads = [intake.take([], ANY) for _ in range(3)]
+    assert [read.resume_token for read in reads] == [None, None, stream.resume_token]
+    assert reads[1].changes == [{"_id": {"_data": "2"}, "a": 1, "b": 2}]
 
 
 def test_a_large_event_without_splitting_is_refused_with_the_remedy(

@@ -228,6 +228,16 @@ def test_a_hidden_invalidate_is_recognised_and_can_be_found(bench: Bench) -> Non
     assert keys_of(bench.rest(behind, stream)) == ["behind"]
 
 
+def test_a_hidden_invalidate_alone_is_no_empty_answer(bench: Bench) -> None:
+    """G1: a run that took it for "idle" would read nothing ever again."""
+    bench.insert("before")
+    position = bench.now()
+    stream = bench.hide_and_drop()
+    with bench.open(position, stream) as reader:
+        read = reader.read(ANY, timeout_s=5)
+    assert (list(read.changes), read.end) == ([], ReadEnd.INVALIDATED)
+
+
 def test_a_stream_can_be_closed_twice(bench: Bench) -> None:
     with bench.open(bench.now()) as reader:
         reader.close(timeout_s=1)

@@ -211,7 +211,7 @@ def test_a_sink_that_hangs_ends_the_container_and_the_next_one_continues(
     deployed.plan(at_12="hang")
     answer = warm.invoke()
     assert answer.status == 502
-    assert "Runtime exited" in answer.body
+    assert "exit status 1" in answer.body
     [hung] = named(answer.events, "deliver.hung")
     assert any(place.startswith(f"{deployed.folder}/deliver.py:") for place in hung["stack"])
     assert "canary" not in answer.log
