@@ -1,6 +1,6 @@
 """An AWS that takes every message at once: SQS, SNS, EventBridge and Kinesis, for sinks.
 
-    python bench/aws_stub.py
+    python bench/aws_stub.py [--answer-ms 0]
 
 So that the client and nothing else is measured. It prints its port. `GET /requests` says how many
 others there were.
@@ -8,6 +8,7 @@ others there were.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
@@ -48,14 +49,18 @@ def answer(operation: str, body: bytes) -> str:
 class Stub:
     """Answers one connection after another, each as long as the client likes."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_ms: float) -> None:
         self.requests = 0
+        self._answer_s = answer_ms / 1000
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer until the client closes."""
         try:
             while True:
-                writer.write(self._answered(*await _request(reader)))
+                answered = self._answered(*await _request(reader))
+                if self._answer_s:
+                    await asyncio.sleep(self._answer_s)
+                writer.write(answered)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -82,7 +87,10 @@ def _response(text: str) -> bytes:
 
 async def main() -> None:
     """Serve until the process is ended."""
-    server = await asyncio.start_server(Stub().serve, "127.0.0.1", 0, limit=2**24)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--answer-ms", type=float, default=0, help="as a network would take")
+    stub = Stub(parser.parse_args().answer_ms)
+    server = await asyncio.start_server(stub.serve, "127.0.0.1", 0, limit=2**24)
     print(f"stub listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 

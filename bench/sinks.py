@@ -1,11 +1,13 @@
 """How fast changes leave for each service, next to one call a change in the same run.
 
-    python bench/sinks.py [--rounds 7] [--concurrency 4] [--json PATH]
+    python bench/sinks.py [--rounds 7] [--concurrency 4] [--answer-ms 0] [--json PATH]
 
 Both sides send the same bodies and attributes to a stub that answers at once (`aws_stub.py`), so
 that the client is measured and no network. They take turns; a figure is the median of the rounds.
+Processor time is what a small function has least of, and what a busy machine distorts least.
 One call a change is what one writes: `client.send_message(…)` on a client of boto3's defaults, with
-Tidemark's encoder. The share of encoding is what writing the JSON alone takes of a batch's time.
+Tidemark's encoder. The share of encoding is what writing the JSON alone takes of a batch's
+processor time.
 """
 
 import argparse
@@ -69,9 +71,10 @@ def changes(count: int) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def stub() -> Iterator[str]:
-    """The address of a service that answers at once."""
-    process = processes.start("aws", [sys.executable, str(Path(__file__).with_name("aws_stub.py"))])
+def stub(answer_ms: float) -> Iterator[str]:
+    """The address of a service that answers after `answer_ms`."""
+    command = [sys.executable, Path(__file__).with_name("aws_stub.py"), "--answer-ms", answer_ms]
+    process = processes.start("aws", [str(part) for part in command])
     try:
         yield f"http://127.0.0.1:{process.wait_for(r'stub listening on [^:]+:([0-9]+)')[1]}"
     finally:
@@ -113,8 +116,8 @@ def _client(service: str, endpoint: str, **options: Any) -> Any:
 def one_call(settings: SinkSettings, endpoint: str) -> Callable[[dict[str, Any]], None]:
     """What one writes by hand: one call a change."""
     service = destinations.SERVICES[settings.type]
-    client = _client(service, endpoint)
-    target = destinations.target_of(settings, lambda _service, _region: client)
+    client, of_target = _client(service, endpoint), _client(service, endpoint)
+    target = destinations.target_of(settings, lambda _service, _region: of_target)
     composer = Composer("orders", settings, target.keeps_order)
     calls: dict[str, Callable[[dict[str, Any]], Any]] = {
         "sqs": lambda entry: client.send_message(QueueUrl=f"{endpoint}/{ACCOUNT}/orders", **entry),
@@ -131,11 +134,11 @@ def one_call(settings: SinkSettings, endpoint: str) -> Callable[[dict[str, Any]]
     return send
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
-    begun = time.perf_counter()
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """How long `work` takes, and how much of this process's processor."""
+    begun, cpu_begun = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, time.process_time() - cpu_begun
 
 
 def measured(kind: str, concurrency: int, rounds: int, endpoint: str) -> dict[str, Any]:
@@ -158,29 +161,36 @@ def measured(kind: str, concurrency: int, rounds: int, endpoint: str) -> dict[st
     before = requests_at(endpoint)
     in_bulk()
     requests = requests_at(endpoint) - before
-    turns = [(seconds(one_by_one) / ONE_BY_ONE, seconds(in_bulk) / BATCH) for _ in range(rounds)]
-    writing = statistics.median(
-        seconds(lambda: [encode(change) for change in batch]) / BATCH for _ in range(rounds)
+    turns = [(seconds(one_by_one), seconds(in_bulk)) for _ in range(rounds)]
+    writing = [seconds(lambda: [encode(change) for change in batch])[1] for _ in range(rounds)]
+    ones = [[each / ONE_BY_ONE for each in one] for one, _ in turns]
+    bulks = [[each / BATCH for each in several] for _, several in turns]
+    times, cpu_times = (
+        [one[which] / several[which] for one, several in zip(ones, bulks, strict=True)]
+        for which in (0, 1)
     )
-    one_s, bulk_s = (statistics.median(side) for side in zip(*turns, strict=True))
-    times = [one / in_bulk for one, in_bulk in turns]
     return {
         "sink": kind,
-        "one_call_per_s": 1 / one_s,
-        "bulk_per_s": 1 / bulk_s,
+        "one_call_per_s": 1 / statistics.median(wall for wall, _ in ones),
+        "bulk_per_s": 1 / statistics.median(wall for wall, _ in bulks),
         "times_faster": statistics.median(times),
         "times_faster_least": min(times),
         "times_faster_most": max(times),
+        "one_call_cpu_us": 1e6 * statistics.median(cpu for _, cpu in ones),
+        "bulk_cpu_us": 1e6 * statistics.median(cpu for _, cpu in bulks),
+        "times_less_cpu": statistics.median(cpu_times),
         "wanted": WANTED.get(kind, DEFAULT_WANTED),
         "requests_per_1000": requests * 1000 / BATCH,
-        "encoding_share": writing / bulk_s,
+        "encoding_share": statistics.median(writing)
+        / BATCH
+        / statistics.median(cpu for _, cpu in bulks),
     }
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
-    table = Table("sink", "one call, changes/s", "bulk, changes/s", "times faster", "wanted")
-    table.add_column("requests per 1000")
+    table = Table("sink", "one call /s", "bulk /s", "faster", "wanted", "CPU µs", "less CPU")
+    table.add_column("requests / 1000")
     table.add_column("encoding")
     for row in rows:
         table.add_row(
@@ -190,6 +200,8 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['times_faster']:.1f} ({row['times_faster_least']:.1f} to "
             f"{row['times_faster_most']:.1f})",
             f"{row['wanted']}",
+            f"{row['one_call_cpu_us']:.0f}, {row['bulk_cpu_us']:.0f}",
+            f"{row['times_less_cpu']:.1f}",
             f"{row['requests_per_1000']:.0f}",
             f"{row['encoding_share']:.0%}",
         )
@@ -201,10 +213,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7, help="at least 3 (default 7)")
     parser.add_argument("--concurrency", type=int, default=4, help="of the sink (default 4)")
+    parser.add_argument("--answer-ms", type=float, default=0, help="of the stub (default 0)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     gc.disable()  # one collection in one round would count against one side
-    with stub() as endpoint:
+    with stub(options.answer_ms) as endpoint:
         rows = [
             measured(kind, options.concurrency, max(3, options.rounds), endpoint)
             for kind in TARGETS
@@ -212,8 +225,11 @@ def main() -> None:
     show(rows)
     if options.json:
         about = {"python": platform.python_version(), "machine": platform.machine()}
-        libraries = {"boto3": version("boto3"), "concurrency": options.concurrency}
-        options.json.write_text(json.dumps({**about, **libraries, "results": rows}, indent=2))
+        libraries = {"boto3": version("boto3")}
+        asked = {"concurrency": options.concurrency, "answer_ms": options.answer_ms}
+        options.json.write_text(
+            json.dumps({**about, **libraries, **asked, "results": rows}, indent=2)
+        )
 
 
 if __name__ == "__main__":

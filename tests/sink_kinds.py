@@ -69,7 +69,8 @@ class Memory:
     """The bulk operation of every service, which takes everything."""
 
     def __init__(self) -> None:
-        self.meta = SimpleNamespace(endpoint_url="http://sqs.invalid")
+        events = SimpleNamespace(register=lambda *_: None)
+        self.meta = SimpleNamespace(endpoint_url="http://sqs.invalid", events=events)
         self.taken: list[dict[str, Any]] = []
 
     def send_message_batch(self, *, QueueUrl: str, Entries: Any) -> Any:  # noqa: ARG002, N803

@@ -29,6 +29,7 @@ from tidemark.consumer import ClaimBroken, read_body
 from tidemark.encoding import encode
 from tidemark.errors import SinkRefused
 from tidemark.model import change_id
+from tidemark.sinks import destinations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -178,7 +179,7 @@ def rig(kind: str, aws_endpoint: str) -> Rig:
 
 @pytest.fixture
 def client(rig: Rig) -> Faulty:
-    return Faulty(boto3.client(rig.service))  # type: ignore[call-overload]
+    return Faulty(boto3.client(rig.service, config=destinations.CLIENT))  # type: ignore[call-overload]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Message, with_attributes
 from tidemark.sinks.target import Answers, Entries, Failure, Limits
+from tidemark.sinks.wire import as_json, write_bodies
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -33,6 +34,7 @@ class EventBridgeTarget:
     permission = "events:PutEvents or events:DescribeEventBus"
 
     def __init__(self, client: "EventBridgeClient", sink: SinkSettings) -> None:
+        write_bodies(client, "eventbridge.PutEvents", "Entries", as_json)
         self._client = client
         self._bus = sink.target
         self._exists = False

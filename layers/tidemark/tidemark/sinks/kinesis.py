@@ -5,10 +5,13 @@ kept by what `outbox` sees to: one record of a group in a request, the next afte
 A record has no attributes: they are the last key, `tidemark`, of its data.
 """
 
+from base64 import b64encode
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message, with_attributes
 from tidemark.sinks.target import Answers, Entries, Failure, Limits
+from tidemark.sinks.wire import as_json, write_bodies
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -26,6 +29,7 @@ class KinesisTarget:
     permission = "kinesis:PutRecords"
 
     def __init__(self, client: "KinesisClient", target: str) -> None:
+        write_bodies(client, "kinesis.PutRecords", "Records", _as_json)
         self._client = client
         self._stream = {"StreamARN" if target.startswith("arn:") else "StreamName": target}
 
@@ -42,3 +46,12 @@ class KinesisTarget:
 
 def _failure(code: str | None) -> Failure | None:
     return None if code is None else Failure(code)
+
+
+def _as_json(given: Mapping[str, Any], records: Entries) -> bytes:
+    """As the JSON protocol has it: data in base64."""
+    written = [
+        {"Data": b64encode(each["Data"]).decode(), "PartitionKey": each["PartitionKey"]}
+        for each in records
+    ]
+    return as_json({**given, "Records": written}, written)

@@ -39,11 +39,9 @@ class Outbox:
     def __init__(self, entries: Sequence[Entry], limits: Limits, *, keeps_order: bool) -> None:
         self._entries = entries
         self._limits = limits
-        self._groups: dict[object, deque[int]] = defaultdict(deque)
-        for entry in entries:
-            self._groups[entry.group if keeps_order else entry.place].append(entry.place)
-        self._group_of = {place: group for group in self._groups.values() for place in group}
-        self._ready = sorted(group[0] for group in self._groups.values())  # a heap of places
+        self._groups = _groups_of(entries) if keeps_order else {}
+        behind = {place for group in self._groups.values() for place in list(group)[1:]}
+        self._ready = [each.place for each in entries if each.place not in behind]  # a heap
         self._delivered = bytearray(len(entries))
         self._end = len(entries)  # nothing from here on is sent any more
         self._in_flight = 0
@@ -79,10 +77,7 @@ class Outbox:
         with self._changed:
             for entry in entries:
                 self._delivered[entry.place] = 1
-                group = self._group_of[entry.place]
-                group.popleft()
-                if group:
-                    heapq.heappush(self._ready, group[0])
+                self._free_next(entry.group)
             self._landed(len(entries))
 
     def put_back(self, entries: Sequence[Entry], failures: Sequence[Failure]) -> None:
@@ -114,6 +109,14 @@ class Outbox:
         """How often the most unlucky of `entries` has failed."""
         with self._changed:
             return max(self._tries[entry.place] for entry in entries)
+
+    def _free_next(self, name: str) -> None:
+        """The head of a group is delivered; without an order there are no groups."""
+        group = self._groups.get(name)
+        if group is not None:
+            group.popleft()
+            if group:
+                heapq.heappush(self._ready, group[0])
 
     def _is_decided(self) -> bool:
         return self._has_ready() or not self._in_flight or not self._end
@@ -149,3 +152,10 @@ class Outbox:
     def _landed(self, count: int) -> None:
         self._in_flight -= count
         self._changed.notify_all()
+
+
+def _groups_of(entries: Sequence[Entry]) -> dict[str, deque[int]]:
+    groups: dict[str, deque[int]] = defaultdict(deque)
+    for entry in entries:
+        groups[entry.group].append(entry.place)
+    return groups

@@ -1,10 +1,12 @@
 """An SNS topic as a target: standard, without an order, or FIFO, in order within a group."""
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message
 from tidemark.sinks.sqs import allowed, answers_by_id, fifo_values, string_attributes
 from tidemark.sinks.target import Answers, Entries, Limits
+from tidemark.sinks.wire import quoted, write_bodies
 from tidemark.targets import is_fifo
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ class SnsTarget:
     permission = "sns:Publish"
 
     def __init__(self, client: "SNSClient", target: str) -> None:
+        write_bodies(client, "sns.PublishBatch", "PublishBatchRequestEntries", _as_query)
         self._client = client
         self._topic = target
         self.keeps_order = is_fifo(target)
@@ -44,3 +47,23 @@ class SnsTarget:
             PublishBatchRequestEntries=list(entries),  # type: ignore[arg-type]
         )
         return answers_by_id(entries, answer)
+
+
+def _as_query(given: Mapping[str, Any], entries: Entries) -> bytes:
+    """As AWS's query protocol has it: each value under the path of its name."""
+    pairs = [("Action", "PublishBatch"), ("Version", "2010-03-31"), ("TopicArn", given["TopicArn"])]
+    for number, entry in enumerate(entries, 1):
+        path = f"PublishBatchRequestEntries.member.{number}"
+        pairs += ((f"{path}.{name}", value) for name, value in _flat(entry))
+    return "&".join([f"{name}={quoted(value)}" for name, value in pairs]).encode()
+
+
+def _flat(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in entry.items():
+        if isinstance(value, str):
+            yield name, value
+    for number, (name, attribute) in enumerate(entry["MessageAttributes"].items(), 1):
+        path = f"MessageAttributes.entry.{number}"
+        yield f"{path}.Name", name
+        yield f"{path}.Value.DataType", attribute["DataType"]
+        yield f"{path}.Value.StringValue", attribute["StringValue"]

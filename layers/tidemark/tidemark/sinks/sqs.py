@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.sinks.message import Message
 from tidemark.sinks.refusals import TRANSIENT
 from tidemark.sinks.target import NO_ANSWER, Answers, Entries, Failure, Limits
+from tidemark.sinks.wire import as_json, write_bodies
 from tidemark.targets import is_fifo
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class SqsTarget:
     permission = "sqs:SendMessage"
 
     def __init__(self, client: "SQSClient", target: str) -> None:
+        write_bodies(client, "sqs.SendMessageBatch", "Entries", as_json)
         self._client = client
         self._url = queue_url(target, client.meta.endpoint_url)
         self.keeps_order = is_fifo(target)
