@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from typing import cast
 
 import pytest
 
 from fakes import ManualClock, MemoryStore, StoreFault, slow
 from tidemark.errors import LeaseLost, StoreUnavailable
-from tidemark.lease import SKEW_MS, HeldLease, LeaseTerms
+from tidemark.lease import KEEPER_RENEWAL_SHARE, SKEW_MS, HeldLease, LeaseTerms
 from tidemark.model import NO_ATTEMPTS, Acquired, NotAcquired, Position
 from tidemark.model import Checkpoint as Stored
+from tidemark.supervisor import WATCH_S
 
 LEASE_MS = 10_000
 FAR_MS = 10_000_000_000_000
@@ -189,9 +191,9 @@ def test_a_renewal_waits_for_no_write_that_is_under_way(bench: Bench) -> None:
     assert renewed == ["acquire", "save"]
 
 
-def test_renewal_is_due_at_half_the_lease_and_only_where_it_lengthens(bench: Bench) -> None:
+def test_renewal_is_due_at_half_the_right_and_only_where_it_lengthens(bench: Bench) -> None:
     held = bench.take()
-    bench.clock.advance_s(4.999)
+    bench.clock.advance_s(3.999)
     assert not held.renewal_due()
     bench.clock.advance_s(0.001)
     assert held.renewal_due()
@@ -200,6 +202,20 @@ def test_renewal_is_due_at_half_the_lease_and_only_where_it_lengthens(bench: Ben
     held.renew()
 
     assert not held.renewal_due()
+
+
+def test_the_shortest_lease_is_renewed_while_its_holder_still_has_the_right(bench: Bench) -> None:
+    """A delivery longer than a lease of 5 s loses none of it: its keeper looks each WATCH_S."""
+    terms = LeaseTerms(lease_ms=5_000, deadline_ms=FAR_MS)
+    held, _ = cast(
+        "tuple[HeldLease, Acquired]", HeldLease.take(bench.store, bench.clock, terms, "s")
+    )
+    while not held.renewal_due(KEEPER_RENEWAL_SHARE):
+        bench.clock.advance_s(0.1)
+
+    bench.clock.advance_s(WATCH_S)
+
+    assert held.is_ours()
 
 
 def test_renewal_is_not_due_where_the_invocations_end_is_the_limit(bench: Bench) -> None:

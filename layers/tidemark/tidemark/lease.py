@@ -17,7 +17,7 @@ from tidemark.model import Acquired, Attempts, Checkpoint, Gap, NotAcquired
 from tidemark.ports import CheckpointStore, Clock
 
 SKEW_MS = 2_000
-OWN_RENEWAL_SHARE = 0.5  # of the lease used: the worker's next write is due
+OWN_RENEWAL_SHARE = 0.5  # of the holder's own right used: the worker's next write is due
 KEEPER_RENEWAL_SHARE = 0.65  # the worker is busy: somebody else renews
 
 
@@ -86,11 +86,14 @@ class HeldLease:
             raise LeaseLost(f"stream {self.lease.stream!r}: this run has outlived its lease")
 
     def renewal_due(self, share: float = OWN_RENEWAL_SHARE) -> bool:
-        """Whether `share` of the lease is used and a renewal would lengthen it."""
+        """Whether `share` of the holder's own right is used and a renewal would lengthen it.
+
+        Not of the lease: the right to a short one has ended before most of the lease is used.
+        """
         now_ms = self._clock.time_ms()
         used = now_ms - self._extended_at_ms
-        granted = self._expires_at_ms - self._extended_at_ms
-        return used >= share * granted and self._terms.expiry_ms(now_ms) > self._expires_at_ms
+        right = self._ours_until_ms - self._extended_at_ms
+        return used >= share * right and self._terms.expiry_ms(now_ms) > self._expires_at_ms
 
     def renew(self) -> None:
         """Lengthen the lease, unless a write that does so is under way or it is released."""
