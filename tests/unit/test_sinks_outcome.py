@@ -231,6 +231,20 @@ def test_a_bus_that_does_not_exist_is_fatal_though_it_would_take_the_events() ->
     assert client.taken == []
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("InvalidAddress", "cannot be used as it is"),
+        ("InvalidClientTokenId", "the credentials are not valid"),
+    ],
+)
+def test_a_mistake_of_the_stack_is_blamed_on_no_change(code: str, told: str) -> None:
+    """G1: else every change of the stream would be set aside, one by one."""
+    client = Faulty(Memory(), errors=[client_error(code, 403)])
+    with pytest.raises(SinkRefused, match=told):
+        sink_on(client, sink_settings("sqs")).deliver(batch_of(changes(3)), deadline_s=9)
+
+
 def test_a_key_that_the_role_cannot_use_is_fatal_and_says_so() -> None:
     client = Faulty(Memory(), errors=[client_error("KmsAccessDenied")])
     with pytest.raises(SinkRefused, match="lacks kms:GenerateDataKey and kms:Decrypt"):

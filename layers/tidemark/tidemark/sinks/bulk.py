@@ -15,10 +15,11 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import NoReturn
 
 from tidemark.claimcheck import ClaimCheck, payload_of
 from tidemark.errors import DeliveryFailed, FatalError, PoisonChange, SinkRefused
-from tidemark.model import Batch, Undecodable
+from tidemark.model import Batch
 from tidemark.ports import Clock, Outcome
 from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Composer, Message, traceparent_of
@@ -81,27 +82,25 @@ class BulkSink:
         entries: list[Entry] = []
         try:
             for place, change in enumerate(batch):
-                if isinstance(change, Undecodable):
-                    return entries, PoisonChange(f"undecodable: {type(change.cause).__name__}")
                 message = composer.message(change, place)
-                values, size = target.entry(message)
-                entry = Entry(place, message.group, size, values)
-                fits = size <= limits.message_bytes
-                entries.append(entry if fits else self._claimed(entry, message, composer, target))
+                entries.append(self._entry(message, batch.stream, target, limits))
         except (PoisonChange, OversizeHalted) as stopped:
             return entries, stopped
         return entries, None
 
-    def _claimed(self, entry: Entry, message: Message, composer: Composer, target: Target) -> Entry:
-        """The entry of a message over the limit: a claim to its body."""
+    def _entry(self, message: Message, stream: str, target: Target, limits: Limits) -> Entry:
+        """A message as an entry; of one over the limit, a claim to its body."""
+        values, size = target.entry(message)
+        if size <= limits.message_bytes:
+            return Entry(message.place, message.group, size, values)
         if self._settings.oversize != "claim_check":
-            self._refuse_oversized(entry.size_bytes)
-        payload = payload_of(composer.stream, message.change_id, message.body)
+            self._refuse_oversized(size)
+        payload = payload_of(stream, message.change_id, message.body)
         pointer = replace(message, body=self._claim_check.pointer_to(payload))
         values, size = target.entry(pointer)
         return Entry(message.place, message.group, size, values, payload)
 
-    def _refuse_oversized(self, size: int) -> None:
+    def _refuse_oversized(self, size: int) -> NoReturn:
         told = f"sink {self._settings.name!r}: a message of {size} bytes, over its limit"
         if self._settings.oversize == "halt":
             raise OversizeHalted(told)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemark.encoding import encode
-from tidemark.model import Change, change_id
+from tidemark.errors import PoisonChange
+from tidemark.model import Change, Undecodable, change_id
 from tidemark.settings import Group, SinkSettings
 
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
@@ -40,6 +41,8 @@ class Composer:
 
     def message(self, change: Change, place: int) -> Message:
         """One change's. Raises PoisonChange for what cannot be written."""
+        if isinstance(change, Undecodable):
+            raise PoisonChange(f"cannot be decoded: {type(change.cause).__name__}")
         name, group = change_id(change), self.sink.group or "document"
         return Message(
             place=place,

@@ -24,6 +24,7 @@ TRANSIENT = frozenset(
         "OverLimit",
         "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
+        "RequestExpired",
         "RequestLimitExceeded",
         "RequestThrottled",
         "RequestThrottledException",
@@ -62,9 +63,25 @@ BAD_CREDENTIALS = frozenset(
         "InvalidAccessKeyId",
         "InvalidAccountIdException",
         "InvalidClientTokenId",
+        "IncompleteSignature",
         "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
+    }
+)
+UNUSABLE = frozenset(  # said of the target or the account, in a request that is as it should be
+    {
+        "EndpointDisabled",
+        "EndpointDisabledException",
+        "InvalidAddress",
+        "InvalidSecurity",
+        "InvalidSecurityException",
+        "OptInRequired",
+        "SubscriptionRequiredException",
+        "UnknownOperationException",
+        "UnsupportedOperation",
     }
 )
 
@@ -77,6 +94,8 @@ def raise_if_refused(code: str, permission: str, target: str) -> None:
         raise SinkRefused(f"the function's role lacks {permission} on {target} ({code})")
     if code in BAD_CREDENTIALS:
         raise SinkRefused(f"the credentials are not valid for {target} ({code})")
+    if code in UNUSABLE:
+        raise SinkRefused(f"{target} cannot be used as it is ({code})")
     if code.upper().startswith("KMS") and code not in TRANSIENT:
         raise SinkRefused(
             f"the function's role lacks kms:GenerateDataKey and kms:Decrypt on the key of "
