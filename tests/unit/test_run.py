@@ -297,7 +297,7 @@ def test_a_refusal_by_the_server_fails_the_run_and_keeps_the_position() -> None:
     assert (stage.index, stage.store.gaps) == (0, [])
     assert [
         step for name, _, fields in stage.telemetry.errors for step in [fields.get("step")]
-    ] == ["release"]
+    ] == ["open"]
 
 
 def test_a_failing_release_hides_no_error() -> None:
