@@ -177,6 +177,8 @@ class Clock:
         return int(self.now_s * 1000)
 
     def sleep_s(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError("sleep length must be non-negative")
         with self._lock:
             self.now_s += seconds
 

@@ -260,12 +260,13 @@ def test_the_deadline_ends_a_delivery_behind_at_least_one_request(kind: str) -> 
     assert (outcome.delivered, outcome.error) == (PER_REQUEST[kind], None)
 
 
-def test_no_wait_goes_beyond_the_deadline() -> None:
+@pytest.mark.parametrize("deadline_s", [0, 1])
+def test_no_wait_goes_beyond_the_deadline(deadline_s: float) -> None:
     clock = Clock()
     client = Faulty(Memory(), always(0, Fate.THROTTLED))
-    settings = sink_settings("sqs")
-    outcome = sink_on(client, settings, clock=clock).deliver(batch_of(changes(2)), deadline_s=1)
-    assert clock.now_s <= 0.5
+    sink = sink_on(client, sink_settings("sqs"), clock=clock)
+    outcome = sink.deliver(batch_of(changes(2)), deadline_s=deadline_s)
+    assert clock.now_s <= deadline_s / 2
     assert isinstance(outcome.error, DeliveryFailed)
 
 
