@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from chaos_containers import Pair
 
 LEASE_S = 5  # the shortest that is allowed
-KILL_EVERY_S = (0.3, 3.0)
+KILL_EVERY_S = (0.5, 5.0)
 KILL_AMID = 0.6  # the share of kills that wait for a delivery under way
 DELIVERY_WITHIN_S = 8.0
 FREEZE_EVERY_S = (4.0, 15.0)

@@ -108,6 +108,7 @@ class Report:
         yield "written", found.written
         yield "delivered, distinct", found.distinct
         yield "dead-lettered", found.dead_lettered
+        yield "… and delivered as well", found.both
         yield "duplicates", found.duplicates
         yield "… under another lease than before", found.again
         yield "… of these, for each kill", f"{found.again / max(1, tally.kills):.1f}"

@@ -87,6 +87,8 @@ class Findings:
     written: int = 0
     distinct: int = 0
     dead_lettered: int = 0
+    both: int = 0
+    """Dead-lettered after they had been delivered, as by containers that were killed behind it."""
     duplicates: int = 0
     again: int = 0
     """The duplicates under another fencing token than the last: what a crash brought back."""
@@ -133,6 +135,7 @@ def judge(evidence: Evidence) -> Findings:
         written=len(evidence.writes),
         distinct=len({*places}),
         dead_lettered=len(aside),
+        both=len({*places} & aside),
         duplicates=len(places) - len({*places}),
         again=_again(known),
         late=late,

@@ -66,6 +66,13 @@ def test_a_dead_letter_is_not_lost() -> None:
     assert findings.dead_lettered == 1
 
 
+def test_a_dead_letter_that_was_delivered_before_is_counted_and_allowed() -> None:
+    """G1: its container was killed between the delivery and the checkpoint, too often."""
+    findings = _found(_call(1, A, B) + _call(2, C, D), letters=[_letter(B)])
+    assert not findings.broken
+    assert (findings.distinct, findings.dead_lettered, findings.both) == (4, 1, 1)
+
+
 def test_the_end_of_the_call_that_a_zombie_was_frozen_in_is_counted_and_allowed() -> None:
     """G4: nobody can reach into a running `deliver`."""
     begun, ended = _call(1, A, B, pid=FROZEN, name="call")[:1], _call(1, B, name="call", pid=FROZEN)
