@@ -132,7 +132,7 @@ def deployed(
         "TIDEMARK_STREAMS": str(streams),
         "TIDEMARK_DEAD_LETTER_QUEUE_URL": resources.queue_url,
     }
-    function = Function(environment=function_environment | told, timeout_s=4, before=(tmp_path,))
+    function = Function(environment=function_environment | told, timeout_s=6, before=(tmp_path,))
     table = function_environment["TIDEMARK_TABLE"]
     made = Deployment(function, tmp_path, aws.dynamodb(aws_endpoint), table, letters)
     made.plan()
@@ -161,6 +161,7 @@ def test_a_warm_container_keeps_its_client(
     """One client a container, kept across invocations."""
     warm = container(deployed.function)
     cold = warm.invoke()
+    assert cold.error is None, cold.log
     connections = proxy.accepted
     database.orders.insert_many([{"_id": key} for key in range(25)])
     again = warm.invoke()
