@@ -188,6 +188,26 @@ def test_a_server_that_refuses_an_invalidates_token_costs_a_recorded_gap(
     )
 
 
+def test_a_refused_password_behind_an_invalidate_is_no_gap() -> None:
+    """G7: what has nothing to do with the token does not cost the position."""
+    stage = Stage(insert(1), INVALIDATE, insert(2))
+    opened = stage.source.open
+
+    def refuse(stream: object, position: object, **named: object) -> object:
+        if stage.sink.delivered == [1, "invalidate"]:
+            raise SourceRefused("authentication failed", 18)
+        return opened(stream, position, **named)  # type: ignore[arg-type]
+
+    stage.source.open = refuse  # type: ignore[assignment,method-assign]
+    summary = stage.run()
+    assert summary.error == "SourceRefused: authentication failed"
+    assert not stage.store.gaps
+
+    stage.source.open = opened  # type: ignore[method-assign]
+    assert stage.run().error is None
+    assert stage.sink.delivered == [1, "invalidate", 2]
+
+
 def redefined(**options: Any) -> Stage:
     """A stream with a position, deployed again with another pipeline, and a change since."""
     stage = Stage(insert(1), **options)

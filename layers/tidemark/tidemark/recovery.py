@@ -6,7 +6,7 @@ counted, and logged at error level.
 
 import json
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from bson.timestamp import Timestamp
 
@@ -23,6 +23,7 @@ from tidemark.ports import Ports
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
 
+TOKEN_REFUSED = {9, 280, 40415}  # FailedToParse, ChangeStreamFatalError, unknown option
 LEAST_S = 0.1  # a timeout of 0 would mean none
 
 
@@ -66,7 +67,7 @@ class Recovery:
         behind_invalidate = self._progress.position == self._behind_invalidate
         if isinstance(error, StreamInvalidated):
             self._pass_invalidate(error)
-        elif behind_invalidate and isinstance(error, (HistoryLost, SourceRefused)):
+        elif behind_invalidate and _refuses_token(error):
             self._jump(Loss("invalidate_refused", error.code), self._behind_last_change())
         elif isinstance(error, HistoryLost) and not self.gaps:
             self._lose_history(error)
@@ -155,3 +156,10 @@ class Recovery:
 
     def _left_s(self) -> float:
         return max(LEAST_S, self._budget.left_s(self._ports.clock.monotonic_s()))
+
+
+def _refuses_token(error: TidemarkError) -> TypeGuard[HistoryLost | SourceRefused]:
+    """Whether the server says that it cannot open at the token; credentials are another matter."""
+    return isinstance(error, HistoryLost) or (
+        isinstance(error, SourceRefused) and error.code in TOKEN_REFUSED
+    )
