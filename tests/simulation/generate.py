@@ -105,5 +105,6 @@ def _terms(random: Random) -> Terms:
         checkpoint_interval_s=choose([0.0, 1.0]),
         max_attempts=choose([1, 2, 3]),
         keeper=choose([True, True, False]),
+        read_ahead=choose([False, True]),
         skews_ms=tuple(random.randint(-MAX_SKEW_MS, MAX_SKEW_MS) for _ in range(3)),
     )

@@ -37,6 +37,7 @@ class Terms:
     checkpoint_interval_s: float = 0.0
     max_attempts: int = 2
     keeper: bool = True
+    read_ahead: bool = False
     skews_ms: tuple[int, ...] = (0, 0, 0)
 
 

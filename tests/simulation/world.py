@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fakes import ManualClock, MemoryDeadLetters, MemoryStore, ScriptedSource, SinkFailed
 from simulation.process import Process
@@ -29,6 +30,40 @@ if TYPE_CHECKING:
 
 REMAINING_MS = 15_000
 FLAKY_TIMES = 2
+T = TypeVar("T")
+
+
+class AtOnce(Executor):
+    """Reads ahead when it is asked to: as early as any thread could, and always in the same way.
+
+    What the read has proved to be empty is known to the run only once it takes the read.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Do it now; an error waits for whoever asks, a crash does not."""
+        known = self._process.empty_at
+        future = _Unseen[T](self._process)
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        future.empty_at, self._process.empty_at = self._process.empty_at, known
+        return future
+
+
+class _Unseen(Future[T]):
+    empty_at: int | None = None
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self._process = process
+
+    def result(self, timeout: float | None = None) -> T:
+        self._process.empty_at = self.empty_at
+        return super().result(timeout)
 
 
 class World:
@@ -72,6 +107,7 @@ class World:
             process, remaining_ms=REMAINING_MS, reserve_s=self.settings.reserve_s
         )
         process.run = Run(self.stream, self.settings, self._ports(process), process.budget)
+        process.run.make_executor = lambda: AtOnce(process)
         alive = [each for each in self.processes.values() if not each.is_over]
         self.truth.figures.runs += 1
         self.truth.figures.overlaps += bool(alive)
@@ -126,6 +162,7 @@ def _settings(terms: Terms) -> Settings:
         max_attempts=terms.max_attempts,
         on_failure=terms.on_failure,
         on_history_lost=terms.on_history_lost,
+        read_ahead=terms.read_ahead,
     )
     return Settings(table="state", mode=terms.mode, reserve_s=2.0, lease_s=8.0, streams=(stream,))
 

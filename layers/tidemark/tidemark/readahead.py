@@ -6,7 +6,7 @@ only behind what it has delivered.
 """
 
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from tidemark.model import Read, ReadEnd
 from tidemark.ports import Reader, ReadLimits
@@ -15,15 +15,20 @@ MORE_MAY_WAIT = {ReadEnd.FULL, ReadEnd.DRAINED}
 LEAST_S = 0.1  # a timeout of 0 would mean none
 
 
+def one_thread() -> Executor:
+    """A thread for one reader's reads."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+
+
 class ReadAhead:
     """A `Reader` whose next read is under way while the caller works on the last one.
 
     Not behind an empty answer: there is nothing to work on, and the run may be about to end.
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, executor: Executor) -> None:
         self._reader = reader
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+        self._executor = executor
         self._ahead: Future[Read] | None = None
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
@@ -33,10 +38,10 @@ class ReadAhead:
         read = ahead.result() if ahead else self._reader.read(limits, timeout_s=timeout_s)
         if read.end in MORE_MAY_WAIT:
             left_s = max(LEAST_S, until_s - time.monotonic())
-            self._ahead = self._thread.submit(self._reader.read, limits, timeout_s=left_s)
+            self._ahead = self._executor.submit(self._reader.read, limits, timeout_s=left_s)
         return read
 
     def close(self, *, timeout_s: float) -> None:
         """Wait for a read under way, which its own timeout bounds; then end the server's cursor."""
-        self._thread.shutdown(wait=True)
+        self._executor.shutdown(wait=True)
         self._reader.close(timeout_s=timeout_s)

@@ -12,8 +12,9 @@
 A crash between any two of them loses nothing: what was not checkpointed comes again (G3).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from tidemark.budget import Budget
 from tidemark.errors import LeaseLost, StreamInvalidated, TidemarkError
@@ -29,10 +30,13 @@ from tidemark.model import (
 )
 from tidemark.ports import Ports, Reader, ReadLimits
 from tidemark.progress import Progress, lag_ms
-from tidemark.readahead import ReadAhead
+from tidemark.readahead import ReadAhead, one_thread
 from tidemark.recovery import Recovery
 from tidemark.settings import Settings, StreamSettings
 from tidemark.settle import Settlement, is_wary
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
 STALL_S = 10.0  # beyond one await: a server this late is not going to answer
@@ -51,7 +55,7 @@ class Run:
     """A run of one stream, made once and executed once.
 
     `step` names what the run is doing, for whoever must end it; `held` is its lease, once it has
-    one.
+    one; `make_executor` gives the thread that reads ahead.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Run:
         self.stream = stream
         self.step = "acquire"
         self.held: HeldLease | None = None
+        self.make_executor: Callable[[], Executor] = one_thread
         self.summary = StreamSummary(stream.name, error="the run ended without a result")
         self._settings = settings
         self._ports = ports
@@ -152,7 +157,7 @@ class Run:
             batch_size=1 if settlement.is_wary else None,
         )
         if self.stream.read_ahead and not settlement.is_wary:
-            reader = ReadAhead(reader)
+            reader = ReadAhead(reader, self.make_executor())
         try:
             yield reader
         finally:
