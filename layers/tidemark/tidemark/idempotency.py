@@ -40,7 +40,6 @@ from tidemark.errors import DeliveryFailed
 from tidemark.model import Batch, Change
 
 DAY_S = 24 * 60 * 60
-RECORD = "record"  # the state table's sort key; the memory's records carry the change's hash in it
 
 DeliverOne = Callable[[Change], object]
 Deliver = Callable[[Batch], dict[str, Any] | None]
@@ -72,22 +71,12 @@ def idempotent(
     after a restore. `attempt_s`: longer than one call takes; so long a killed one holds up its
     change. The answer names the change that failed; the first of a batch raises its own error.
     """
+    memory = _Memory(table, remember_s, attempt_s, client)
 
     @cache
     def once(stream: str) -> Callable[..., object]:
         """The function with its memory, made at the first change of a stream."""
-        remembering: Callable[..., object] = idempotent_function(
-            _by_id(deliver_one),
-            data_keyword_argument="change_id",
-            persistence_store=_memory(stream, table or os.environ["TIDEMARK_TABLE"], client),
-            config=IdempotencyConfig(
-                expires_after_seconds=remember_s,
-                lambda_context=Attempt(attempt_s),  # type: ignore[arg-type]
-                hash_function="sha256",
-            ),
-            key_prefix="change",
-        )
-        return remembering
+        return memory.of(stream, _by_id(deliver_one))
 
     def deliver(batch: Batch) -> dict[str, Any] | None:
         for place, change in enumerate(batch):
@@ -111,15 +100,38 @@ def _by_id(deliver_one: DeliverOne) -> Callable[..., None]:
     return deliver_one_by_id
 
 
-def _memory(stream: str, table: str, client: Any) -> DynamoDBPersistenceLayer:
-    """One partition a stream, beside the stream's own: its positions stay a partition of one."""
-    return DynamoDBPersistenceLayer(
-        table_name=table,
-        key_attr="stream",
-        static_pk_value=f"{stream}#delivered",
-        sort_key_attr=RECORD,
-        boto3_client=client or boto3.client("dynamodb", config=CLIENT),
-    )
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Which changes have been dealt with; a stream's are a partition beside its position's."""
+
+    table: str | None
+    remember_s: int
+    attempt_s: float
+    client: Any
+
+    def of(self, stream: str, function: Callable[..., None]) -> Callable[..., object]:
+        """`function`, which remembers by its argument `change_id`."""
+        remembering: Callable[..., object] = idempotent_function(
+            function,
+            data_keyword_argument="change_id",
+            persistence_store=self._store(stream),
+            config=IdempotencyConfig(
+                expires_after_seconds=self.remember_s,
+                lambda_context=Attempt(self.attempt_s),  # type: ignore[arg-type]
+                hash_function="sha256",
+            ),
+            key_prefix="change",
+        )
+        return remembering
+
+    def _store(self, stream: str) -> DynamoDBPersistenceLayer:
+        return DynamoDBPersistenceLayer(
+            table_name=self.table or os.environ["TIDEMARK_TABLE"],
+            key_attr="stream",
+            static_pk_value=f"{stream}#delivered",
+            sort_key_attr="record",
+            boto3_client=self.client or boto3.client("dynamodb", config=CLIENT),
+        )
 
 
 @contextmanager
