@@ -88,7 +88,11 @@ class Source(Protocol):
     def behind_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
     ) -> Position | None:
-        """The position just behind the next invalidate after `position`, None if there is none."""
+        """The position just behind the next invalidate after `position`.
+
+        None where the server closes the cursor first. Raises OpeningTimedOut where neither comes in
+        `timeout_s`, and as `open` does.
+        """
 
 
 class CheckpointStore(Protocol):

@@ -173,7 +173,7 @@ class Settings:
     tls: Annotated[Tls, OneOf(Tls), Variable("MONGODB_TLS")] = "required"
     mode: Annotated[Mode, OneOf(Mode), Variable("TIDEMARK_MODE", "run")] = "drain"
     budget_s: Annotated[float | None, Seconds(1, 900), Variable("TIDEMARK_BUDGET_S", "run")] = None
-    reserve_s: Annotated[float, Seconds(1, 300), Variable("TIDEMARK_RESERVE_S", "run")] = 5.0
+    reserve_s: Annotated[float, Seconds(1, 300), Variable("TIDEMARK_RESERVE_S", "run")] = 7.0
     lease_s: Annotated[float, Seconds(5, 900), Variable("TIDEMARK_LEASE_S", "run")] = 30.0
     max_await_ms: Annotated[int, Whole(1, 1_000), Variable("TIDEMARK_MAX_AWAIT_MS", "run")] = 250
     acquire_wait_s: Annotated[
