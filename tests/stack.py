@@ -20,6 +20,8 @@ import boto3
 from moto.cloudformation import parsing
 from moto.cloudformation.models import cloudformation_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
+from moto.events.models import EventBus
+from moto.sqs.models import Queue
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
@@ -141,6 +143,11 @@ def _bucket_policy(_: str, properties: Json) -> None:
     _call("s3", "PutBucketPolicy", {"Bucket": properties["Bucket"], "Policy": policy})
 
 
+def _subscription(_: str, properties: Json) -> None:
+    attributes = {"RawMessageDelivery": json.dumps(properties.pop("RawMessageDelivery"))}
+    _call("sns", "Subscribe", properties | {"Attributes": attributes})
+
+
 def _call(service: str, operation: str, arguments: Json) -> None:
     client = boto3.client(service)  # type: ignore[call-overload]  # any service
     shape = client.meta.service_model.operation_model(operation).input_shape
@@ -177,7 +184,7 @@ class Taught:
 
 def _teach(resource_type: str, apply: Callable[[str, Json], None]) -> None:
     def create(name: str, resource: Json, *_: object, **__: object) -> Taught:
-        apply(name, resource["Properties"])
+        apply(name, _present(resource["Properties"]))
         return Taught(name)
 
     model = type("Taught", (Taught,), {"create_from_cloudformation_json": staticmethod(create)})
@@ -189,3 +196,19 @@ _teach("AWS::Scheduler::Schedule", _schedule)
 _teach("AWS::Lambda::EventInvokeConfig", _event_invoke_config)
 _teach("AWS::SQS::QueuePolicy", _queue_policy)
 _teach("AWS::S3::BucketPolicy", _bucket_policy)
+_teach("AWS::SNS::Subscription", _subscription)
+
+# ------------------------------------------------------------------ what moto does otherwise
+
+_create_queue = Queue.create_from_cloudformation_json
+
+
+def _create_named_queue(name: str, resource: Json, *where: Any, **rest: Any) -> Queue:
+    """The name that CloudFormation makes for a FIFO queue ends in .fifo; moto refuses its own."""
+    is_fifo = resource["Properties"].get("FifoQueue")
+    return _create_queue(f"{name}.fifo" if is_fifo else name, resource, *where, **rest)
+
+
+cast("Any", Queue).create_from_cloudformation_json = staticmethod(_create_named_queue)
+# A Ref to a bus is its name; moto's gives the object.
+cast("Any", EventBus).physical_resource_id = property(lambda bus: bus.name)

@@ -14,7 +14,8 @@ from aws_lambda_powertools import Logger
 import stack
 from tidemark.model import StreamSummary
 from tidemark.rules import REFUSED, Place, Seconds, Whole
-from tidemark.settings import Settings, Variable
+from tidemark.settings import Settings, SinkType, Variable
+from tidemark.targets import TARGETS
 from tidemark.telemetry import METRICS, StreamTelemetry
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ SAMCONFIG = tomllib.loads((stack.ROOT / "samconfig.toml").read_text("utf-8"))
 STAGES = sorted(SAMCONFIG.keys() - {"version"})
 METRIC_ALARMS = [each for each in RESOURCES.values() if each["Type"] == "AWS::CloudWatch::Alarm"]
 
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:orders"
+KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
+
 # Read by somebody else than Settings.
 OTHERS = {
     "AWS_ENDPOINT_URL",  # every AWS SDK
@@ -36,8 +40,6 @@ OTHERS = {
     "POWERTOOLS_SERVICE_NAME",
     "TIDEMARK_STREAMS",  # config, before there are settings
 }
-# Of the sinks of AWS, which are not in the template yet; streams.toml can name them already.
-SINKS = {"TIDEMARK_SINK_TYPE", "TIDEMARK_SINK_TARGET"}
 
 
 def variables() -> dict[str, Any]:
@@ -86,6 +88,10 @@ def test_every_default_is_allowed(name: str) -> None:
         ("PeriodMinutes", "0"),
         ("ScheduleState", "enabled"),
         ("Mode", "stay"),
+        ("Destination", "lambda"),
+        ("DestinationTarget", "https://sqs.us-east-1.amazonaws.com/123456789012/orders"),
+        ("DestinationTarget", "arn:aws:lambda:us-east-1:123456789012:function:orders"),
+        ("DestinationKmsKeyArn", "alias/mine"),
         ("Architecture", "x86"),
         ("MemoryMb", "128"),
         ("TimeoutS", "901"),
@@ -118,6 +124,10 @@ def test_a_value_out_of_range_stops_before_anything_is_deployed(name: str, value
         ("MongodbCaFile", "/opt/certificates/documentdb.pem"),
         ("SubnetIds", "subnet-0123abcd"),
         ("AlarmTopicArn", "arn:aws:sns:eu-west-1:123456789012:on-call"),
+        ("DestinationTarget", "arn:aws:sqs:us-east-1:123456789012:orders.fifo"),
+        ("DestinationTarget", "arn:aws:sns:us-east-1:123456789012:orders"),
+        ("DestinationTarget", "arn:aws-cn:events:cn-north-1:123456789012:event-bus/shop/orders"),
+        ("DestinationTarget", "arn:aws:kinesis:us-east-1:123456789012:stream/orders"),
     ],
 )
 def test_what_people_write_is_allowed(name: str, value: str) -> None:
@@ -139,7 +149,7 @@ def allows(name: str, value: str) -> bool:
 
 def test_the_function_is_told_every_variable_that_somebody_reads_and_no_other() -> None:
     """`sam local` sets only what is declared."""
-    assert set(ENVIRONMENT) == (variables().keys() - SINKS) | OTHERS
+    assert set(ENVIRONMENT) == variables().keys() | OTHERS
 
 
 # Each parameter of a number that may be left to streams.toml, with the setting's own rule.
@@ -157,6 +167,25 @@ def test_a_parameter_allows_the_numbers_that_its_setting_allows(
     for number in range(-1, 1_100):
         accepted = rule(number, Place("here")) is not REFUSED
         assert allows(name, str(number)) == accepted, number
+
+
+def test_a_parameter_allows_the_targets_that_the_settings_allow_by_arn() -> None:
+    """The other way round a stack would be deployed whose function refuses to start."""
+    for kind, [service, resource] in {
+        "sqs": ("sqs", "a-b_c"),
+        "sns": ("sns", "a-b_c.fifo"),
+        "eventbridge": ("events", "event-bus/a.b/c"),
+        "kinesis": ("kinesis", "stream/a.b"),
+    }.items():
+        target = f"arn:aws:{service}:us-east-1:123456789012:{resource}"
+        assert TARGETS[kind].fits(target)
+        assert allows("DestinationTarget", target)
+
+
+def test_every_destination_is_a_type_of_the_settings_or_the_function() -> None:
+    types = {each["Type"] for each in TEMPLATE["Mappings"]["Destinations"].values()}
+    assert types == {"", *get_args(SinkType)}
+    assert list(TEMPLATE["Mappings"]["Destinations"]) == PARAMETERS["Destination"]["AllowedValues"]
 
 
 def test_empty_leaves_a_fine_tuning_to_streams_toml() -> None:
@@ -177,6 +206,9 @@ def test_empty_leaves_a_fine_tuning_to_streams_toml() -> None:
         ({"SecurityGroupIds": "sg-0123abcd"}, "SecurityGroupsNeedSubnets"),
         ({"MongodbTls": "off", "MongodbCaFile": "/opt/ca.pem"}, "CaFileNeedsTls"),
         ({"Mode": "drain", "AcquireWaitS": "5"}, "OnlyLingerWaits"),
+        ({"DestinationTarget": QUEUE}, "TargetNeedsDestination"),
+        ({"Destination": "sqs-fifo", "DestinationTarget": QUEUE}, "TargetSaysWhetherItIsFifo"),
+        ({"Destination": "sqs", "DestinationKmsKeyArn": KEY}, "DestinationKeyNeedsTarget"),
     ],
 )
 def test_contradictions_break_their_rule(given: dict[str, str], broken: str) -> None:
@@ -191,6 +223,13 @@ def test_contradictions_break_their_rule(given: dict[str, str], broken: str) -> 
         {"MongodbSecretId": "a", "SubnetIds": "subnet-1,subnet-2", "SecurityGroupIds": "sg-1"},
         {"MongodbSecretId": "a", "Mode": "linger", "AcquireWaitS": "5"},
         {"MongodbSecretId": "a", "MongodbCaFile": "/opt/ca.pem"},
+        {"MongodbSecretId": "a", "Destination": "sqs-fifo"},
+        {
+            "MongodbSecretId": "a",
+            "Destination": "sqs",
+            "DestinationTarget": QUEUE,
+            "DestinationKmsKeyArn": KEY,
+        },
     ],
 )
 def test_what_fits_together_breaks_no_rule(given: dict[str, str]) -> None:
@@ -219,6 +258,7 @@ def evaluated(expression: Any, values: Mapping[str, str]) -> Any:
     functions: dict[str, Callable[[], bool]] = {
         "Fn::Equals": lambda: found[0] == found[1],
         "Fn::EachMemberEquals": lambda: set(found[0].split(",")) == {found[1]},
+        "Fn::Contains": lambda: found[1] in found[0],
         "Fn::And": lambda: all(found),
         "Fn::Or": lambda: any(found),
         "Fn::Not": lambda: not found[0],

@@ -12,8 +12,11 @@ from moto import mock_aws
 
 import service
 import stack
+from sink_kinds import KINDS, batch_of, change
 from tidemark import aws as aws_adapters
 from tidemark import config
+from tidemark.idempotency import idempotent
+from tidemark.ports import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
     from pymongo.database import Database
 
-    from tidemark.model import Batch
+    from tidemark.model import Change
 
 NAME = "tidemark/dev/mongodb"
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:tidemark/dev/mongodb-AbC123"
@@ -33,7 +36,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An empty AWS inside this process."""
     monkeypatch.setenv("AWS_DEFAULT_REGION", stack.REGION)
     with mock_aws():
+        aws_adapters.client.cache_clear()
         yield
+        aws_adapters.client.cache_clear()
 
 
 def statements(**parameters: str) -> dict[str, Any]:
@@ -90,6 +95,13 @@ def test_the_stacks_key_is_used_only_through_the_services_that_store() -> None:
     assert {name.split(".")[0] for name in services} == {"dynamodb", "sqs", "s3"}
 
 
+@pytest.mark.parametrize("service", ["sns", "kinesis"])
+def test_the_stacks_key_is_used_by_the_destination_that_needs_it_only(service: str) -> None:
+    statement = statements(MongodbSecretId=NAME, KmsKeyArn=KEY, Destination=service)["StackKey"]
+    services = statement["Condition"]["StringEquals"]["kms:ViaService"]
+    assert {name.split(".")[0] for name in services} == {"dynamodb", "sqs", "s3", service}
+
+
 def test_nothing_is_allowed_on_every_resource() -> None:
     allowed = statements(MongodbSecretId=NAME, KmsKeyArn=KEY, MongodbKmsKeyArn=KEY)
     assert [sid for sid, each in allowed.items() if each["Resource"] == "*"] == []
@@ -104,18 +116,29 @@ def test_only_a_function_in_a_vpc_may_touch_network_interfaces() -> None:
     assert inside["NetworkInterfaces"]["Resource"] == "*"
 
 
-def test_a_function_outside_any_vpc_has_the_five_statements_of_its_job() -> None:
+def test_a_function_outside_any_vpc_has_the_six_statements_of_its_job() -> None:
     assert set(statements(MongodbSecretId=NAME)) == {
         "Positions",
+        "DeliveredMemory",
         "DeadLetters",
-        "LargeDeadLetters",
+        "LargePayloads",
         "Logs",
         "ConnectionSecret",
     }
 
 
+def test_what_forgets_deliveries_can_delete_no_position() -> None:
+    """A stream's name has no #, so that no position has a key of this shape."""
+    found = statements(MongodbSecretId=NAME)
+    assert found["DeliveredMemory"]["Condition"] == {
+        "ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["*#delivered"]}
+    }
+    assert set(found["Positions"]["Action"]) == {"dynamodb:UpdateItem", "dynamodb:PutItem"}
+
+
 # ------------------------------------------------------------------ the role against the code
 
+IN_BULK = {"SendMessageBatch": "SendMessage", "PublishBatch": "Publish"}  # no actions of their own
 SENT_BY_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 STREAM = """
 [[stream]]
@@ -137,7 +160,7 @@ class Calls:
 
     def _note(self, model: OperationModel, params: Any, **_: object) -> None:
         service = model.service_model.signing_name
-        names = {model.name}
+        names = {IN_BULK.get(model.name, model.name)}
         if model.name == "TransactWriteItems":  # allowed by what it consists of
             items = json.loads(params["body"])["TransactItems"]
             names = {f"{operation}Item" for item in items for operation in item}
@@ -149,28 +172,31 @@ def documents() -> list[dict[str, Any]]:
     return [{"ok": 1}, {"poison": 1}, {"poison": 1, "large": "x" * 300_000}]
 
 
-def refuse_poison(batch: Batch) -> None:
-    """A `deliver` that some documents break."""
-    for change in batch:
-        if change.get("fullDocument", {}).get("poison"):
-            raise ValueError
+def refuse_poison(change: Change) -> None:
+    """Break at some documents."""
+    if change.get("fullDocument", {}).get("poison"):
+        raise ValueError
 
 
 def run_the_main_job(
     variables: dict[str, str], database: Database[dict[str, Any]], *, expanded: str = "false"
 ) -> None:
-    """One container's work, as it is deployed: first run, changes, dead letters, an operator."""
+    """One container's work, as it is deployed: first run, changes, dead letters, an operator.
+
+    Its `deliver` is idempotent: that is ours too, and of the user's own calls nothing is known.
+    """
     toml = STREAM.format(database=database.name, expanded=expanded)
     settings = config.parse(toml, variables)
     made = service.service(
         settings,
-        service.Recorder(refuse_poison),
+        service.Recorder(idempotent(refuse_poison, table=settings.table)),
         connection_string=aws_adapters.connection_string(settings),
     )
     with closing(made.source):
         made.run()
         database.orders.insert_many(documents())
         made.run()
+        made.deliver(made.deliver.batches[0])  # again, as after a crash
         made.resume("orders")
 
 
@@ -188,19 +214,47 @@ def test_the_role_allows_what_the_main_job_calls_and_nothing_else(
     boto3.client("ssm").put_parameter(
         Name="/tidemark/dev/mongodb", Value=mongodb_uri, Type="SecureString"
     )
-    variables = deployed.properties("Function")["Environment"]["Variables"]
-    # Moto overlooks the policy's condition and would refuse every request, not those without TLS.
-    boto3.client("s3").delete_bucket_policy(Bucket=variables["TIDEMARK_PAYLOAD_BUCKET"])
-    aws_adapters.client.cache_clear()
+    variables = variables_of(deployed)
     calls = Calls()
     run_the_main_job(variables, database)
     run_the_main_job(variables, database, expanded="true")  # a changed definition: a gap
-    aws_adapters.client.cache_clear()
     assert calls.actions | SENT_BY_LAMBDA == allowed_by(deployed)
 
 
-def allowed_by(deployed: stack.Stack) -> set[str]:
-    """Every action that the role allows."""
+def variables_of(deployed: stack.Stack) -> dict[str, str]:
+    """The function's environment."""
+    variables: dict[str, str] = deployed.properties("Function")["Environment"]["Variables"]
+    # Moto overlooks the policy's condition and would refuse every request, not those without TLS.
+    boto3.client("s3").delete_bucket_policy(Bucket=variables["TIDEMARK_PAYLOAD_BUCKET"])
+    return variables
+
+
+def allowed_by(deployed: stack.Stack, about: str = "") -> set[str]:
+    """Every action that the role allows, in statements whose Sid begins with `about`."""
     [policy] = deployed.properties("FunctionRole")["Policies"]
-    actions = [each["Action"] for each in policy["PolicyDocument"]["Statement"]]
+    statements = policy["PolicyDocument"]["Statement"]
+    actions = [each["Action"] for each in statements if each["Sid"].startswith(about)]
     return {name for each in actions for name in ([each] if isinstance(each, str) else each)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_role_allows_what_a_delivery_to_the_destination_calls_and_nothing_else(
+    kind: str,
+) -> None:
+    """On the destination alone; what is too large for it goes to the bucket."""
+    deployed = stack.deploy(MongodbSecretId=NAME, Destination=kind)
+    settings = config.parse('[[stream]]\nname = "orders"\n', variables_of(deployed))
+    calls = Calls()
+    sink = aws_adapters.sinks(settings)["destination"]
+    large = change(2, fullDocument={"large": "x" * 1_100_000})
+    assert sink.deliver(batch_of([change(1), large]), deadline_s=float("inf")) == Outcome(2)
+    [statement] = [each for each in destination_statements(deployed) if each["Effect"] == "Allow"]
+    assert statement["Resource"] == settings.sink_target
+    assert calls.actions == allowed_by(deployed, "Destination") | {"s3:PutObject"}
+
+
+def destination_statements(deployed: stack.Stack) -> list[Any]:
+    """What the role says of the destination."""
+    [policy] = deployed.properties("FunctionRole")["Policies"]
+    statements = policy["PolicyDocument"]["Statement"]
+    return [each for each in statements if each["Sid"].startswith("Destination")]
