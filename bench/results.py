@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from figures import Figure, text_of
+import report
+from figures import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from figures import Figure
     from plan import Plan
 
-LATEST = Path(__file__).parent / "results" / "latest.json"
+ROOT = Path(__file__).parents[1]
+LATEST = ROOT / "bench" / "results" / "latest.json"
+PUBLISHED = ROOT / "docs" / "performance.json"
+PAGE = ROOT / "docs" / "performance.md"
+MEASURED_WITH = {"cpu": "throughput"}  # the same laps
 MARKS = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}
 
 
@@ -42,9 +48,22 @@ def tables(figures: Sequence[Figure]) -> Iterator[Table]:
 def write(plan: Plan, figures: Sequence[Figure], path: Path) -> None:
     """Write the figures and the machine as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [figure.as_json() for figure in figures]
+    rows = [figure.as_json() | {"command": command(figure)} for figure in figures]
     text = json.dumps(about(plan) | {"figures": rows}, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def publish(path: Path) -> None:
+    """Make the figures in `path` those of the documentation."""
+    text = path.read_text(encoding="utf-8")
+    PUBLISHED.write_text(text, encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(report.filled(page, json.loads(text)), encoding="utf-8")
+
+
+def command(figure: Figure) -> str:
+    """What measures this figure again."""
+    return f"python bench/run.py --only {MEASURED_WITH.get(figure.row, figure.row)}"
 
 
 def about(plan: Plan) -> dict[str, Any]:

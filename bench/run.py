@@ -1,6 +1,6 @@
 """The benchmark: every figure a ratio measured side by side, or a bound, with its spread.
 
-    python bench/run.py [--quick] [--only NAME …] [--source stub|embedded|uri] [--rounds 7]
+    python bench/run.py [--quick] [--only NAME …] [--source stub|embedded|uri] [--publish]
 
 The table is on the screen, the same as JSON in bench/results/latest.json. The two sides of a ratio
 take turns within one process, or in fresh processes where memory or start are measured, so that a
@@ -19,6 +19,7 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).parents[1] / "layers" / "tidemark"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "local"))
 import deadline
+import encoded
 import idle
 import latency
 import memory
@@ -26,6 +27,7 @@ import overlap
 import results
 import startup
 import throughput
+from peers import compare
 from plan import Plan
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ ROWS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "deadline": deadline.figures,
     "latency": latency.figures,
     "overlap": overlap.figures,
+    "encoding": encoded.figures,
+    "peers": compare.figures,
 }
 
 
@@ -56,6 +60,8 @@ def main() -> int:
             console.print(results.line(figure))
     console.print(*results.tables(figures), sep="\n")
     results.write(plan, figures, options.json)
+    if options.publish:
+        results.publish(options.json)
     return int(any(figure.is_met is False for figure in figures))
 
 
@@ -65,6 +71,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=sorted(ROWS), metavar="NAME")
     parser.add_argument("--source", choices=("stub", "embedded", "uri"), default="stub")
     parser.add_argument("--rounds", type=int, default=7, help="at least 5 (default 7)")
+    parser.add_argument(
+        "--publish", action="store_true", help="make these the figures of docs/performance.md"
+    )
     parser.add_argument("--json", type=Path, default=results.LATEST)
     return parser.parse_args()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from tidemark import aws
+from tidemark.collector import slowed_collector
 from tidemark.invocation import Tidemark
 from tidemark.model import Acquired, Attempts, Checkpoint, Lease, Status
 from tidemark.mongodb.source import MongoSource
@@ -115,13 +116,20 @@ def tidemark(
 ) -> Tidemark:
     """What app.py makes, with its log written to nowhere; DynamoDB is the environment's."""
     settings = Settings(table=TABLE, uri=uri, tls="off", streams=streams, **options)
+    return container(settings, FunctionSink(deliver), store)
+
+
+def container(
+    settings: Settings, sink: FunctionSink, store: CheckpointStore | None = None
+) -> Tidemark:
+    """Wire everything together as app.py does."""
     logger = Logger(service="bench", stream=Path(os.devnull).open("w"))  # noqa: SIM115 - it lives on
     return Tidemark(
         settings=settings,
         source=MongoSource(settings, aws.connection_string(settings)),
         store=store or aws.checkpoints(settings),
         dead_letters=aws.dead_letters(settings),
-        sinks={"deliver": FunctionSink(deliver)},
+        sinks={"deliver": sink},
         telemetry_of=lambda stream: StreamTelemetry(logger, stream),
     )
 
@@ -145,6 +153,12 @@ def bare_loop(client: MongoClient[Any], start: Timestamp, collection: str, count
                 read += 1
             elif read >= count:
                 return read
+
+
+def paced_loop(client: MongoClient[Any], start: Timestamp, collection: str, count: int) -> int:
+    """A bare loop that has learnt from Tidemark to slow the collector (docs/decisions/0010)."""
+    with slowed_collector():
+        return bare_loop(client, start, collection, count)
 
 
 def whole_run(container: Tidemark, stream: StreamSettings) -> int:

@@ -32,6 +32,7 @@ def figures(plan: Plan) -> Iterator[Figure]:
     for name, size in SIZES.items():
         yield from _of_size(plan, name, size)
     cases: dict[str, dict[str, Any]] = {
+        "500 B, the loop at our collector's pace": {"same_pace": True},
         "500 B, store in memory": {"in_memory": True},
         "500 B, max_bytes": {"options": {"max_bytes": 1_000_000}},
         "500 B, read_ahead": {"options": {"read_ahead": True}},
@@ -97,6 +98,7 @@ def laps(
     rounds: int,
     *,
     in_memory: bool = False,
+    same_pace: bool = False,
     options: dict[str, Any] | None = None,
 ) -> Laps:
     """In a child: both sides by turns, after one lap of each that is not counted."""
@@ -106,7 +108,8 @@ def laps(
     store = sides.MemoryStore() if in_memory else None
     container = sides.tidemark(uri, *streams, store=store)
     with MongoClient[Any](uri) as client:
-        bare = partial(sides.bare_loop, client, begin, collection, count)
+        loop = sides.paced_loop if same_pace else sides.bare_loop
+        bare = partial(loop, client, begin, collection, count)
         pairs = [
             {"bare": bare, "ours": partial(sides.whole_run, container, stream)}
             for stream in streams
