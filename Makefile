@@ -11,6 +11,9 @@ ARCHITECTURE ?= arm64
 # make local HOST=172.17.0.1
 HOST ?= 127.0.0.1
 
+# Options for the commands that take some, for instance: make bench ARGS="--only idle"
+ARGS ?=
+
 VENV := .venv
 PY := $(VENV)/bin/python
 SAM_VENV := .venv-sam
@@ -88,7 +91,7 @@ demo: $(VENV)/.installed ## Watch the main job for 40 s: real change streams, ki
 
 .PHONY: local
 local: $(VENV)/.installed ## Keep an embedded MongoDB and AWS running, for `sam local invoke`
-	@$(PY) local/world.py --host $(HOST)
+	@$(PY) local/world.py --host $(HOST) $(ARGS)
 
 # ---------------------------------------------------------------- judge it
 
@@ -106,6 +109,20 @@ lint: $(VENV)/.installed $(SAM_VENV)/.installed ## Format, lint, types and templ
 
 .PHONY: check
 check: lint test ## Everything that CI runs, the tests last
+
+# What finds the rare: each says its seed, so that it can be had again (ARGS="--seed 7").
+
+.PHONY: soak
+soak: $(VENV)/.installed ## Play 10,000 random schedules of crashes and faults against the engine
+	@$(PY) tests/simulation/soak.py --schedules 10000 $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.installed ## Kill and freeze real containers 200 times, and lose nothing (15 minutes at most)
+	@$(PY) local/chaos.py --kills 200 $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/.installed ## Measure everything in docs/performance.md again (15 minutes)
+	@$(PY) bench/run.py $(ARGS)
 
 # ---------------------------------------------------------------- deploy it
 
