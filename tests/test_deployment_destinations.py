@@ -192,9 +192,10 @@ def test_a_fifo_destination_is_fifo_from_end_to_end_with_an_order_for_each_docum
     [
         ("sns", "FromTopic", "sns.amazonaws.com", "DestinationTopic"),
         ("eventbridge", "FromBus", "events.amazonaws.com", "DestinationRule"),
+        ("eventbridge", "FromBus", "events.amazonaws.com", "DestinationBus"),
     ],
 )
-def test_only_the_stacks_own_topic_or_rule_may_send_to_the_queue(
+def test_only_the_stacks_own_topic_or_bus_may_send_to_the_queue(
     kind: str, sid: str, service: str, sender: str
 ) -> None:
     deployed = stack.deploy(**SECRET, Destination=kind)
@@ -203,7 +204,19 @@ def test_only_the_stacks_own_topic_or_rule_may_send_to_the_queue(
     assert set(by_sid) == {"TlsOnly", sid}
     assert by_sid[sid]["Principal"] == {"Service": service}
     source = by_sid[sid]["Condition"]["ArnEquals"]["aws:SourceArn"]
-    assert deployed.resources[sender] in source
+    sources = [source] if isinstance(source, str) else source
+    name = deployed.resources[sender]
+    assert [each for each in sources if each.endswith(name)] != []
+    assert all(":123456789012:" in each for each in sources)
+
+
+def test_what_the_bus_or_its_rule_cannot_deliver_goes_to_the_dead_letters() -> None:
+    """EventBridge drops it otherwise, after a day of attempts, or at once where a key fails."""
+    deployed = stack.deploy(**SECRET, Destination="eventbridge")
+    letters = {"Arn": attributes_of(deployed, "DestinationQueueDeadLetters")["QueueArn"]}
+    assert deployed.properties("DestinationBus")["DeadLetterConfig"] == letters
+    [target] = deployed.properties("DestinationRule")["Targets"]
+    assert target["DeadLetterConfig"] == letters
 
 
 @pytest.mark.parametrize("kind", ["sqs", "sqs-fifo"])
