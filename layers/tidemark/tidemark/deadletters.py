@@ -105,7 +105,8 @@ def _envelope(letter: DeadLetter, content: dict[str, Any]) -> str:
             "lastFailedAtMs": letter.last_failed_at_ms,
             "fencingToken": letter.fencing_token,
             **content,
-        }
+        },
+        separators=(",", ":"),  # as the encoder's own: the measured change grows by nothing
     )
 
 
