@@ -241,3 +241,15 @@ def test_owners_are_fresh_each_time(bench: Bench) -> None:
     bench.clock.advance_s(10)
 
     assert bench.take().lease.owner != first.lease.owner
+
+
+def test_a_save_never_follows_a_release(bench: Bench) -> None:
+    """G4: the supervisor may record a run at the moment of its end."""
+    held = bench.take()
+    held.release(checkpoint(1), NO_ATTEMPTS)
+
+    held.save(checkpoint(0), NO_ATTEMPTS)
+
+    assert bench.store.requests == ["acquire", "release"]
+    assert bench.store.stored("orders").checkpoint == checkpoint(1)
+    assert bench.store.expires_at_ms("orders") == 0

@@ -36,9 +36,9 @@ class LeaseTerms:
 class HeldLease:
     """One run's lease: every write of the run goes through it and extends it.
 
-    Its methods may be called from the worker and from the supervisor: a renewal never follows a
-    release. Each raises LeaseLost where another run has taken the lease, and StoreUnavailable or
-    StoreRefused.
+    Its methods may be called from the worker and from the supervisor: neither a renewal nor a save
+    follows a release. Each raises LeaseLost where another run has taken the lease, and
+    StoreUnavailable or StoreRefused.
     """
 
     def __init__(
@@ -106,8 +106,10 @@ class HeldLease:
             self._writing.release()
 
     def save(self, checkpoint: Checkpoint | None, attempts: Attempts) -> None:
-        """Store progress; the lease is lengthened by the same write."""
+        """Store progress; the lease is lengthened by the same write. Nothing behind a release."""
         with self._writing:
+            if self._released:  # the supervisor may record a run that ends at that very moment
+                return
             self._write(
                 lambda expiry: self._store.save(
                     self.lease, checkpoint, attempts, expires_at_ms=expiry
