@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from typing import TYPE_CHECKING
@@ -38,6 +39,10 @@ class Watched:
     def supervise(self) -> None:
         """To the run's end, or the process's."""
         self._supervisor.supervise([self.worker])
+
+
+class Unforeseen(Exception):
+    """What no adapter would raise."""
 
 
 @pytest.fixture
@@ -164,6 +169,25 @@ def test_a_hang_outside_deliver_is_told_by_its_step(freed: threading.Event) -> N
     assert stage.stored.attempts.count == 0
 
 
+def test_a_record_that_fails_is_told_and_not_printed(freed: threading.Event) -> None:
+    """G8: it fails in a thread of its own; the process ends all the same (G5)."""
+    stage = Stage(insert(1))
+    stage.sink.on_deliver = hanging(stage, freed, seconds=59.5)
+    save = stage.store.save
+
+    def unforeseen(*progress: object, **end: int) -> None:
+        if stage.sink.attempts:
+            raise Unforeseen("secret words")
+        save(*progress, **end)  # type: ignore[arg-type]
+
+    stage.store.save = unforeseen  # type: ignore[method-assign,assignment]
+    watched = Watched(stage)
+    watched.supervise()
+
+    assert ("run.failed", Unforeseen) in [(name, type(e)) for name, e, _ in stage.telemetry.errors]
+    assert watched.ends == ["flushed", 1]
+
+
 def test_a_store_that_stalls_too_does_not_keep_the_process(freed: threading.Event) -> None:
     """G5: recording the attempt may take its share of the grace, not more."""
     stage = Stage(insert(1))
@@ -183,18 +207,23 @@ def test_a_store_that_stalls_too_does_not_keep_the_process(freed: threading.Even
     assert (watched.ends, recorded) == (["flushed", 1], [])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the point
-def test_a_run_that_exits_its_thread_is_a_failed_run() -> None:
-    """A SystemExit in a thread is silent in Python: here it is a run without a result."""
+@pytest.mark.parametrize("stop", [SystemExit, asyncio.CancelledError])
+def test_what_escapes_a_run_is_told_and_not_printed(
+    stop: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """G8: Python would print the message of an error that ends a thread, or nothing at all."""
     stage = Stage(insert(1))
 
     def leave(**_: float) -> object:
-        raise SystemExit(0)
+        raise stop("secret words")
 
     stage.source.earliest = leave  # type: ignore[method-assign,assignment]
     watched = Watched(stage)
     watched.supervise()
 
+    [(name, cause, fields)] = stage.telemetry.errors
+    assert (name, type(cause), fields) == ("run.failed", stop, {"step": "open"})
+    assert "secret" not in "".join(capfd.readouterr())
     assert watched.ends == []
     assert watched.worker.run.summary.error == "the run ended without a result"
     assert watched.worker.run.summary.stop_reason is StopReason.FAILED

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 from tidemark.budget import Budget
-from tidemark.errors import TidemarkError
 from tidemark.lease import KEEPER_RENEWAL_SHARE
 from tidemark.ports import Clock, Telemetry
 from tidemark.run import Run
@@ -28,7 +27,7 @@ class Worker:
     def __init__(self, run: Run, telemetry: Telemetry) -> None:
         self.run = run
         self.telemetry = telemetry
-        self._thread = threading.Thread(target=run.execute, name=run.stream.name, daemon=True)
+        self._thread = threading.Thread(target=self._execute, name=run.stream.name, daemon=True)
         self._renewal: threading.Thread | None = None
 
     def start(self) -> None:
@@ -57,13 +56,24 @@ class Worker:
         frame = sys._current_frames().get(self._thread.ident or 0)
         return [f"{at.filename}:{at.lineno}" for at in traceback.extract_stack(frame)]
 
+    def record_hung(self) -> None:
+        """Store what is known of a run that will not end, or tell why not."""
+        self._told("run.failed", self.run.record_hung)
+
+    def _execute(self) -> None:
+        self._told("run.failed", self.run.execute)
+
     def _renew(self) -> None:
         held = self.run.held
+        if held is not None:
+            self._told("lease.renewal_failed", held.renew)
+
+    def _told(self, event: str, act: Callable[[], object]) -> None:
+        """Do it; nothing escapes the thread: Python would print its message and source (G8)."""
         try:
-            if held is not None:
-                held.renew()
-        except TidemarkError as error:
-            self.telemetry.error("lease.renewal_failed", error)
+            act()
+        except BaseException as error:
+            self.telemetry.error(event, error, step=self.run.step)
 
 
 class Supervisor:
@@ -105,7 +115,7 @@ class Supervisor:
             name = "deliver.hung" if step == "deliver" else "run.hung"
             worker.telemetry.error(name, step=step, stack=worker.stack())
             worker.run.summary.error = f"{name}: stuck in step {step!r} at the end of the reserve"
-            record = threading.Thread(target=worker.run.record_hung, daemon=True)
+            record = threading.Thread(target=worker.record_hung, daemon=True)
             record.start()
             records.append(record)
         until_s = self._clock.monotonic_s() + RECORDING_SHARE * (
