@@ -31,6 +31,7 @@ from tidemark.model import Position, ReadEnd, Undecodable
 from tidemark.mongodb.arrivals import Arrivals
 from tidemark.mongodb.raw_intake import RawIntake
 from tidemark.ports import ReadLimits
+from tidemark.readahead import one_thread
 from tidemark.settings import StreamSettings
 
 if TYPE_CHECKING:
@@ -220,6 +221,22 @@ def test_a_read_takes_all_that_the_server_sent_and_no_more(
     assert keys_of(changes) == list(range(150))
 
 
+@pytest.mark.parametrize("max_bytes", [None, 10_000_000], ids=["direct", "raw"])
+def test_two_threads_that_read_by_turns_take_all_that_the_server_sent(
+    max_bytes: int | None, database: Db, orders: Orders, connect: Connect
+) -> None:
+    """As with `read_ahead`: an empty answer of one says nothing of a later answer to the other."""
+    reader = open_now(connect(), orders(max_bytes=max_bytes))
+    limits = ReadLimits(60, max_bytes=max_bytes)
+    with one_thread() as other:
+        assert other.submit(reader.read, limits, timeout_s=5).result().end is ReadEnd.EMPTY
+        database.orders.insert_many([{"_id": key} for key in range(100)])
+        here = reader.read(limits, timeout_s=5)
+        there = other.submit(reader.read, limits, timeout_s=5).result()
+    reader.close(timeout_s=1)
+    assert [len(read.changes) for read in (here, there)] == [60, 40]
+
+
 # ----------------------------------------------------------------------------------- odd documents
 
 
@@ -260,6 +277,23 @@ def test_an_undecodable_document_is_alone_in_its_read(
     assert keys_of(list(poison)) == [2, 4, 5]
     assert all(b"bad \xff text" in change.raw for change in poison)
     assert poison[0]["clusterTime"] is not None
+
+
+@pytest.mark.parametrize("max_bytes", [None, 1_000_000], ids=["direct", "raw"])
+def test_an_undecodable_top_level_stops_no_stream(
+    max_bytes: int | None, proxy: Proxy, database: Db, orders: Orders, connect: Connect
+) -> None:
+    """G1: a pipeline may lift a field to where the driver itself looks."""
+    proxy.damage = (b"bad ? text", b"bad \xff text")
+    pipeline = ({"$addFields": {"text": "$fullDocument.text"}}, {"$unset": "fullDocument"})
+    reader = open_now(connect(proxy.mongodb_uri), orders(pipeline=pipeline, max_bytes=max_bytes))
+    texts = ["good", "bad ? text", "good", "bad ? text"]
+    database.orders.insert_many([{"_id": key, "text": text} for key, text in enumerate(texts)])
+    changes = drain(reader)
+    assert keys_of(changes) == list(range(4))
+    poison = [change for change in changes if isinstance(change, Undecodable)]
+    assert keys_of(list(poison)) == [1, 3]
+    assert all(b"bad \xff text" in change.raw for change in poison)
 
 
 def test_an_undecodable_document_repeats_nothing_of_the_read_that_met_it(

@@ -2,7 +2,8 @@
 
 `try_next()` hides where one server batch ends and the next getMore, which may wait, begins. A
 batch must be delivered before that wait. Command monitoring runs in the thread that runs the
-command, so each stream's thread sees its own answers only.
+command, so each stream's thread sees its own answers only. With `read_ahead` two threads read one
+stream by turns: each must take the size of every answer, or it would find it at a later turn.
 """
 
 import threading

@@ -78,12 +78,16 @@ class Clients:
     def get_raw(self) -> Client:
         """A second client, whose documents stay raw BSON: only streams that look at each need it.
 
-        The driver has no other way to watch a whole deployment undecoded.
+        The driver has no other way to watch a whole deployment undecoded. It looks at each
+        document's top level itself, for `_id`: text that is no UTF-8 must not stop it there. The
+        strict decoding of the document's bytes comes later, and judges.
         """
         with self._making:
             if self._raw is None:
                 uri = self._connection_string()
-                self._raw = self._make(uri, document_class=RawBSONDocument)
+                self._raw = self._make(
+                    uri, document_class=RawBSONDocument, unicode_decode_error_handler="replace"
+                )
             return self._raw
 
     def _make(self, uri: str, **options: Any) -> Client:

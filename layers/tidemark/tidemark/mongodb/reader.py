@@ -56,11 +56,11 @@ class DirectIntake:
         try_next, oldest_s = self.stream.try_next, 0.0
         while (room := limits.max_changes - len(changes)) > 0:
             change = try_next()
+            buffered = self._buffered_after_one()  # of None too: its size 0 must not be left behind
             if change is None:
                 return ended(self.stream, changes)
             oldest_s = oldest_s or time.monotonic()
             changes.append(change)
-            buffered = self._buffered_after_one()
             at_once = min(buffered, room - 1)
             changes.extend(islice(iter(try_next, None), at_once))
             self._buffered = buffered - at_once
@@ -69,7 +69,7 @@ class DirectIntake:
         return Read(changes, ReadEnd.FULL)
 
     def _buffered_after_one(self) -> int:
-        """How many changes the driver holds after it returned one."""
+        """How many changes the driver holds after it returned one, or none."""
         arrived = self._arrivals.take()
         return max(0, (self._buffered if arrived is None else arrived) - 1)
 
