@@ -95,8 +95,7 @@ class Process:
 
     def point(self) -> None:
         """A place where the schedule may interrupt; raises Crash in a dead process."""
-        if self.is_dead:
-            raise Crash
+        self.require_alive()
         if self._is_keeping or threading.current_thread() is not self._thread:
             return  # the keeper, or the supervisor that records a hung run
         if self._points > 0:
@@ -104,6 +103,10 @@ class Process:
             return
         self._yielded.release()
         self._go.acquire()
+        self.require_alive()
+
+    def require_alive(self) -> None:
+        """Raise Crash in a dead process, again where somebody swallowed it."""
         if self.is_dead:
             raise Crash
 

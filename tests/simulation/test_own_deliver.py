@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +61,20 @@ def test_a_deliver_that_says_delivered_too_early_is_found_out(crash_suite: Crash
 
     with pytest.raises(Violated, match="changes are missing in the table"):
         crash_suite(deliver, begin=begin, check=check)
+
+
+def test_an_interruption_that_deliver_swallows_is_no_delivery(crash_suite: CrashSuite) -> None:
+    """G1: of a killed process no code goes on, not even one that catches everything."""
+    table: list[Change] = []
+
+    def deliver(batch: Batch) -> None:
+        with suppress(BaseException):
+            table.extend(batch)
+
+    def check(changes: Sequence[Change]) -> None:
+        assert all(change in table for change in changes), "changes are missing in the table"
+
+    assert crash_suite(deliver, begin=table.clear, check=check).crashes > 20
 
 
 def failing_once() -> Callable[[Batch], None]:

@@ -135,6 +135,7 @@ class WatchedSink:
 
     def _delivered(self, batch: Batch) -> Outcome:
         outcome = self._world.deliver(self._process, batch)
+        self._process.require_alive()  # a user's function, or its sink, may have caught the crash
         self._world.truth.delivered(batch[: outcome.delivered], batch.fencing_token)
         return outcome
 

@@ -1,6 +1,6 @@
 """The user's own `deliver(batch)` as a sink.
 
-Returning nothing means delivered. Raising fails the whole batch. Returning
+Returning nothing means delivered. Raising fails the whole batch, whatever is raised. Returning
 `{"batchItemFailures": [{"itemIdentifier": change_id}, …]}` fails from the first of these on, as
 with AWS's own stream sources. Anything else fails the batch, with an error that says what is
 allowed.
@@ -27,6 +27,13 @@ class BadAnswer(TidemarkError):
     """`deliver` returned something that is no answer."""
 
 
+class DeliverStopped(TidemarkError):
+    """`deliver` raised what would end its thread or the process: an exit, a cancelled task.
+
+    Catch it in `deliver`, or raise an Exception in its place.
+    """
+
+
 class FunctionSink:
     """Delivers to a Python function, in the calling thread."""
 
@@ -37,8 +44,10 @@ class FunctionSink:
         """Call the function with `batch`; its failure is the outcome."""
         try:
             return judge(batch, self._deliver(batch))
-        except (Exception, SystemExit) as error:
-            return Outcome(0, _as_exception(error))
+        except Exception as error:
+            return Outcome(0, error)
+        except BaseException as stop:
+            return Outcome(0, _stopped(stop))
 
 
 def judge(batch: Batch, answer: object) -> Outcome:
@@ -81,9 +90,8 @@ def _shape(answer: object) -> str:
     return f"an object of type {type(answer).__name__}"
 
 
-def _as_exception(error: BaseException) -> Exception:
-    if isinstance(error, Exception):
-        return error
-    exited = BadAnswer("deliver tried to end the process (SystemExit)")
-    exited.__cause__ = error
-    return exited
+def _stopped(stop: BaseException) -> DeliverStopped:
+    """`stop` as a failure; its message may be private (G8), and is its cause's alone."""
+    stopped = DeliverStopped(f"deliver raised {type(stop).__name__}, which is no Exception")
+    stopped.__cause__ = stop
+    return stopped
