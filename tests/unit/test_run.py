@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,7 +25,8 @@ from tidemark.model import Position, Status, StopReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tidemark.model import Batch
+    from tidemark.model import Batch, Read
+    from tidemark.ports import Reader, ReadLimits
 
 
 def test_an_idle_run_makes_two_requests_to_the_store() -> None:
@@ -107,6 +108,42 @@ def test_a_batch_holds_what_its_limits_say() -> None:
     stage.run()
 
     assert stage.sink.attempts == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("remaining_s", [4, 20, 120])
+@pytest.mark.parametrize("max_age_s", [0, 5, 30, 300])
+def test_a_batch_that_waits_for_more_is_never_cut_off(max_age_s: float, remaining_s: float) -> None:
+    """A read may last a batch's age with an await at either end, on a healthy server."""
+    stage = Stage(insert(1), insert(2), mode="linger", max_age_s=max_age_s)
+    reads = reads_of(stage)
+    stage.run(remaining_s=remaining_s)
+
+    await_s = stage.settings.max_await_ms / 1000
+    waiting = [(limits, timeout_s) for limits, timeout_s in reads if limits.max_age_s]
+    assert bool(waiting) is (max_age_s > 0)
+    assert all(limits.max_age_s <= max_age_s for limits, _ in reads)
+    assert all(timeout_s > limits.max_age_s + 2 * await_s for limits, timeout_s in waiting)
+    assert all(timeout_s > await_s for _, timeout_s in reads)
+
+
+def reads_of(stage: Stage) -> list[tuple[ReadLimits, float]]:
+    """The limits and the timeout of every read from now on."""
+    reads: list[tuple[ReadLimits, float]] = []
+    opened = stage.source.open
+
+    def watched(*stream: Any, **options: Any) -> Reader:
+        reader = opened(*stream, **options)
+        read = reader.read
+
+        def remembered(limits: ReadLimits, *, timeout_s: float) -> Read:
+            reads.append((limits, timeout_s))
+            return read(limits, timeout_s=timeout_s)
+
+        reader.read = remembered  # type: ignore[method-assign]
+        return reader
+
+    stage.source.open = watched  # type: ignore[method-assign,assignment]
+    return reads
 
 
 def test_max_bytes_bounds_a_batch_and_a_large_change_goes_alone() -> None:

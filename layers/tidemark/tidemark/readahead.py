@@ -7,6 +7,7 @@ only behind what it has delivered.
 
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 
 from tidemark.model import Read, ReadEnd
 from tidemark.ports import Reader, ReadLimits
@@ -34,11 +35,13 @@ class ReadAhead:
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """The next changes, perhaps read already; an error of that read is raised here."""
         until_s = time.monotonic() + timeout_s
-        ahead, self._ahead = self._ahead, None
-        read = ahead.result() if ahead else self._reader.read(limits, timeout_s=timeout_s)
+        under_way, self._ahead = self._ahead, None
+        read = under_way.result() if under_way else self._reader.read(limits, timeout_s=timeout_s)
         if read.end in MORE_MAY_WAIT:
             left_s = max(LEAST_S, until_s - time.monotonic())
-            self._ahead = self._executor.submit(self._reader.read, limits, timeout_s=left_s)
+            max_age_s = max(0.0, limits.max_age_s - (timeout_s - left_s))
+            ahead = replace(limits, max_age_s=max_age_s)  # or it would be cut off in its wait
+            self._ahead = self._executor.submit(self._reader.read, ahead, timeout_s=left_s)
         return read
 
     def close(self, *, timeout_s: float) -> None:

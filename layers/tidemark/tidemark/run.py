@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
-STALL_S = 10.0  # beyond one await: a server this late is not going to answer
+STALL_S = 10.0  # beyond a batch's age and one await: a server this late is not going to answer
 CLOSE_S = 1.0
 CLOSE_SHARE = 0.4  # of what is left until the run is given up
 LEAST_S = 0.1  # a timeout of 0 would mean none
@@ -170,7 +170,8 @@ class Run:
         while self._has_time():
             self.step = "read"
             held.require()
-            read = reader.read(self._limits(settlement), timeout_s=self._read_timeout_s())  # 3
+            limits = self._limits(settlement)
+            read = reader.read(limits, timeout_s=self._read_timeout_s(limits))  # 3
             if not self._deliver(read, settlement):  # 4, 5
                 return StopReason.BUDGET
             self._checkpoint(read, progress)  # 6
@@ -215,8 +216,12 @@ class Run:
         return ReadLimits(
             max_changes=1 if settlement.is_wary else self.stream.max_changes,
             max_bytes=self.stream.max_bytes,
-            max_age_s=self.stream.max_age_s,
+            max_age_s=max(0.0, min(self.stream.max_age_s, self._longest_age_s())),
         )
+
+    def _longest_age_s(self) -> float:
+        """How long a batch may wait: the awaits before its first change and after its age fit."""
+        return self._left_s() - 2 * self._await_s - MARGIN_S
 
     def _has_time(self) -> bool:
         """Whether a read can wait for a whole await: one cut short would cost the connection."""
@@ -230,8 +235,8 @@ class Run:
         left_s = self._budget.abandon_s - self._ports.clock.monotonic_s()
         return max(LEAST_S, min(CLOSE_S, left_s * CLOSE_SHARE))
 
-    def _read_timeout_s(self) -> float:
-        return min(self._left_s(), self._await_s + STALL_S)
+    def _read_timeout_s(self, limits: ReadLimits) -> float:
+        return min(self._left_s(), limits.max_age_s + self._await_s + STALL_S)
 
     def _rest(self, answer: NotAcquired) -> StopReason:
         """Why a run that did not get the lease ends, told in the log."""
