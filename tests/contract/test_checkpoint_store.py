@@ -235,7 +235,7 @@ def test_a_pause_set_in_mid_run_outlives_the_run(bench: Bench) -> None:
     ids=str,
 )
 def test_what_was_saved_comes_back(bench: Bench, position: Position) -> None:
-    checkpoint = replace(STORED, position=position)
+    checkpoint = replace(STORED, position=position, behind_invalidate=True)
     bench.store.save(bench.take().lease, checkpoint, FAILED, expires_at_ms=0)
     back = bench.take()
     assert (back.checkpoint, back.attempts) == (checkpoint, FAILED)
@@ -250,6 +250,15 @@ def test_a_position_of_one_kind_replaces_the_other(bench: Bench) -> None:
     bench.store.save(lease, first, NO_ATTEMPTS, expires_at_ms=0)
     assert "resume_token" not in bench.read()
     assert bench.take().checkpoint == first
+
+
+def test_a_position_that_is_no_invalidates_is_not_taken_for_one(bench: Bench) -> None:
+    lease = bench.lease()
+    behind = replace(STORED, behind_invalidate=True)
+    bench.store.save(lease, behind, NO_ATTEMPTS, expires_at_ms=LATER_MS)
+    bench.store.save(lease, STORED, NO_ATTEMPTS, expires_at_ms=0)
+    assert "behind_invalidate" not in bench.read()
+    assert bench.take().checkpoint == STORED
 
 
 def test_no_checkpoint_leaves_the_position(bench: Bench) -> None:

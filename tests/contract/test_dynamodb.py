@@ -38,6 +38,7 @@ CHECKPOINT = Checkpoint(
     cluster_time=Timestamp(1_799_999_999, 7),
     change_wall_time_ms=1_799_999_999_123,
     checkpointed_at_ms=NOW_MS,
+    behind_invalidate=True,
 )
 FAILED = Attempts(count=2, change_id="c" * 64, first_at_ms=NOW_MS - 5)
 GAP = Gap(
@@ -97,6 +98,7 @@ def test_the_items_are_written_as_the_design_says(
         "cluster_time": {"S": "1799999999.7"},
         "change_wall_time_ms": {"N": "1799999999123"},
         "checkpointed_at_ms": {"N": "1800000000000"},
+        "behind_invalidate": {"N": "1"},
         "definition": {"S": '{"database": "shop"}'},
         "fingerprint": {"S": "f" * 64},
         "schema_version": {"N": "1"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bson.timestamp import Timestamp
 
 from fakes.clock import ManualClock
 from fakes.script import HIDDEN_INVALIDATE, IDLE, INVALIDATE, insert
@@ -222,9 +223,22 @@ def test_a_hidden_invalidate_is_recognised_and_can_be_found(bench: Bench) -> Non
         changes += read.changes
     assert keys_of(changes) == ["before"]
     last = Position(resume_token=changes[-1]["_id"])
-    behind = bench.source.behind_invalidate(stream, last, timeout_s=5)
-    assert behind is not None
+    invalidate = bench.source.next_invalidate(stream, last, timeout_s=5)
+    assert invalidate is not None
     bench.insert("behind")
+    assert keys_of(bench.rest(Position(resume_token=invalidate["_id"]), stream)) == ["behind"]
+
+
+def test_right_behind_an_invalidates_time_nothing_is_missing(bench: Bench) -> None:
+    """G1: where its token is refused, the stream can be opened there."""
+    position = bench.now()
+    bench.insert("before")
+    stream = bench.hide_and_drop()
+    bench.insert("behind")
+    invalidate = bench.source.next_invalidate(stream, position, timeout_s=5)
+    assert invalidate is not None
+    time = invalidate["clusterTime"]
+    behind = Position(operation_time=Timestamp(time.time, time.inc + 1))
     assert keys_of(bench.rest(behind, stream)) == ["behind"]
 
 

@@ -33,6 +33,7 @@ class ScriptedSource:
     `start_after` takes any of them. A position whose entries were pruned is lost. Time passes on
     `clock` while a read waits. `server_batch`: changes in one answer. `opening_s`: how long an
     opening scans. `refusals`: raised, in order, by the next openings.
+    `invalidate_refusal`: raised by each opening at an invalidate's own token.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class ScriptedSource:
         self.await_s = await_s
         self.opening_s = 0.0
         self.refusals: deque[TidemarkError] = deque()
+        self.invalidate_refusal: TidemarkError | None = None
         self.opened: list[Position] = []
         self.batch_sizes: list[int | None] = []  # what each opening asked for
         self.open_readers = 0
         self.pruned = 0
         self.changes: dict[int, Change] = {}
+        self.invalidates: dict[int, Change] = {}
         self._entries: list[Entry] = []
         self._times: list[Timestamp] = []
         self._indexes: dict[str, int] = {}
@@ -72,6 +75,8 @@ class ScriptedSource:
             self._append(entry)
             if entry.kind in VISIBLE:
                 self.changes[self.end - 1] = self._change(entry)
+            if entry.kind in CLOSING:
+                self.invalidates[self.end - 1] = self._change(entry)
 
     def prune(self, to: int) -> None:
         """Forget the oplog's entries before the index `to`; of a split event, all or nothing."""
@@ -117,6 +122,8 @@ class ScriptedSource:
         self.batch_sizes.append(batch_size)
         if self.refusals:
             raise self.refusals.popleft()
+        if self.invalidate_refusal is not None and self._is_invalidates(position):
+            raise self.invalidate_refusal
         if self.opening_s > timeout_s:
             self.clock.sleep_s(timeout_s)
             raise OpeningTimedOut("the scripted server was still scanning")
@@ -127,18 +134,16 @@ class ScriptedSource:
         self.open_readers += 1
         return ScriptedReader(self, index, batch_size or self.server_batch)
 
-    def behind_invalidate(
+    def next_invalidate(
         self,
         stream: StreamSettings,  # noqa: ARG002 - one oplog serves them all
         position: Position,
         *,
         timeout_s: float,  # noqa: ARG002 - it never stalls
-    ) -> Position | None:
-        """Behind the next invalidate, delivered or hidden."""
-        for index in range(self.index_of(position), self.end):
-            if self._entries[index].kind in CLOSING:
-                return Position(resume_token=self.token_at(index + 1, "invalidate"))
-        return None
+    ) -> Change | None:
+        """The next invalidate, delivered or hidden."""
+        behind = self.index_of(position)
+        return next((self.invalidates[at] for at in self.invalidates if at >= behind), None)
 
     def entry_at(self, index: int) -> Entry | None:
         """The entry behind the first `index`; None at the end."""
@@ -159,6 +164,10 @@ class ScriptedSource:
         if entry.kind is Kind.UNAVAILABLE or entry.stall_s > timeout_s:
             raise SourceUnavailable("the scripted server failed")
 
+    def _is_invalidates(self, position: Position) -> bool:
+        tokens = [invalidate["_id"] for invalidate in self.invalidates.values()]
+        return position.resume_token in tokens
+
     def _append(self, entry: Entry) -> None:
         self._times.append(self._later_than_all())
         self._entries.append(entry)
@@ -173,11 +182,11 @@ class ScriptedSource:
         index = self.end - 1
         change: dict[str, Any] = {
             "_id": self.token_at(index + 1, "change"),
-            "operationType": "invalidate" if entry.kind is Kind.INVALIDATE else "insert",
+            "operationType": "invalidate" if entry.kind in CLOSING else "insert",
             "clusterTime": self._times[index],
             "wallTime": datetime.fromtimestamp(self.clock.time_ms() / 1000, UTC),
         }
-        if entry.kind is Kind.INVALIDATE:
+        if entry.kind in CLOSING:
             return change
         change |= {"ns": {"db": "shop", "coll": "orders"}, "documentKey": {"_id": entry.key}}
         if entry.kind is Kind.UNDECODABLE:

@@ -10,6 +10,7 @@ from pymongo import MongoClient
 
 import mongodb
 from tidemark.invocation import StreamsFailed
+from tidemark.mongodb.capabilities import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -149,6 +150,30 @@ def test_invalidates_in_sequence_are_passed_one_by_one(
     container.run()
     assert container.deliver.keys == [0, 1]
     assert len(container.named("stream.invalidated")) == 2
+
+
+@pytest.mark.parametrize("pipeline", [(), INSERTS], ids=["delivered", "hidden"])
+def test_a_server_without_start_after_costs_a_recorded_gap_and_no_change(
+    pipeline: tuple[dict[str, Any], ...],
+    database: Db,
+    orders: Orders,
+    serve: Serve,
+    gaps: Gaps,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """G1, G7: `resume_after` does not take an invalidate's token; its time leads behind it."""
+    monkeypatch.setattr(Capabilities, "start_after", False)
+    container = serve(orders(pipeline=pipeline))
+    container.run()
+    database.orders.insert_one({"_id": "before"})
+    database.orders.drop()
+    database.orders.insert_one({"_id": "behind"})
+    assert container.run()["orders"]["gaps"] == 1
+    keys = [key for key in container.deliver.keys if key in ("before", "behind")]
+    assert keys == ["before", "behind"]
+    [gap] = gaps()
+    assert (gap["reason"], gap["to_position_use"]) == ("invalidate_refused", "operation_time")
+    assert container.run()["orders"]["gaps"] == 0
 
 
 def test_dropping_a_database_invalidates_its_stream(

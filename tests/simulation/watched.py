@@ -49,13 +49,13 @@ class WatchedSource:
         )
         return WatchedReader(self._process, reader)
 
-    def behind_invalidate(
+    def next_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
-    ) -> Position | None:
+    ) -> Change | None:
         """See `ports.Source`."""
         source = self._world.source
         return self._process.call(
-            lambda: source.behind_invalidate(stream, position, timeout_s=timeout_s)
+            lambda: source.next_invalidate(stream, position, timeout_s=timeout_s)
         )
 
 

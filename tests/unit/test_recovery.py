@@ -11,14 +11,16 @@ from bson.timestamp import Timestamp
 from fakes import (
     HIDDEN_INVALIDATE,
     HISTORY_LOST,
+    IDLE,
     INVALIDATE,
     Crash,
+    Entry,
     Stage,
     StoreFault,
     insert,
 )
-from tidemark.errors import HistoryLost, SourceRefused
-from tidemark.model import StopReason
+from tidemark.errors import HistoryLost, SourceRefused, TidemarkError
+from tidemark.model import Position, StopReason
 
 
 def lost(**options: Any) -> Stage:
@@ -186,6 +188,96 @@ def test_a_server_that_refuses_an_invalidates_token_costs_a_recorded_gap(
         "invalidate_refused",
         Timestamp(behind.time, behind.inc + 1),
     )
+
+
+REFUSALS = [
+    HistoryLost("as resume_after", 260),
+    HistoryLost("as Amazon DocumentDB", 9),
+    SourceRefused("no start_after", 40415),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+@pytest.mark.parametrize("invalidate", [INVALIDATE, HIDDEN_INVALIDATE], ids=["delivered", "hidden"])
+def test_a_refused_invalidates_token_skips_nothing_that_the_server_still_has(
+    invalidate: Entry, refusal: TidemarkError
+) -> None:
+    """G1, G7: the gap that is recorded holds the invalidate alone."""
+    stage = Stage(insert(1), invalidate, insert(2), invalidate, insert(3))
+    stage.source.invalidate_refusal = refusal
+    stage.source.opening_s = 0.01  # a gap's record is named for its millisecond
+
+    summary = stage.run()
+
+    assert [key for key in stage.sink.delivered if key != "invalidate"] == [1, 2, 3]
+    assert (summary.error, summary.gaps) == (None, 2)
+    assert [stage.source.index_of(gap.to_position) for gap in stage.store.gaps] == [2, 4]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=str)
+@pytest.mark.parametrize("invalidate", [INVALIDATE, HIDDEN_INVALIDATE], ids=["delivered", "hidden"])
+def test_a_later_run_knows_that_the_position_is_an_invalidates(
+    invalidate: Entry, refusal: TidemarkError
+) -> None:
+    """G1, G7: a container killed right behind the invalidate does not wedge the stream."""
+    stage = Stage(insert(1), invalidate, insert(2), lease_s=10.0)
+    opened = stage.source.open
+
+    def crash_behind(stream: object, position: Position, **named: object) -> object:
+        if position.resume_token == stage.source.invalidates[1]["_id"]:
+            raise Crash
+        return opened(stream, position, **named)  # type: ignore[arg-type]
+
+    stage.source.open = crash_behind  # type: ignore[assignment,method-assign]
+    with pytest.raises(Crash):
+        stage.run()
+    stage.source.open = opened  # type: ignore[method-assign]
+    stage.source.invalidate_refusal = refusal
+    stage.source.write(insert(3))
+
+    summary = stage.run_after_lease()
+
+    assert [key for key in stage.sink.delivered if key != "invalidate"] == [1, 2, 3]
+    assert (summary.error, summary.gaps) == (None, 1)
+    assert stage.stored.checkpoint is not None
+    assert not stage.stored.checkpoint.behind_invalidate
+
+
+def test_an_invalidates_token_that_left_the_oplog_is_lost_history() -> None:
+    """G7: the policy decides, as of any other token."""
+    stage = Stage(insert(1), INVALIDATE)
+    stage.run()
+    stage.source.write(insert(2), insert(3))
+    stage.source.prune(3)
+
+    assert "HistoryLost" in (stage.run().error or "")
+    assert (stage.run().stop_reason, stage.store.gaps) == (StopReason.HALTED, [])
+
+
+def test_a_quiet_answer_behind_an_invalidate_is_an_ordinary_position() -> None:
+    stage = Stage(insert(1), INVALIDATE)
+    stage.run()
+    stage.source.write(IDLE)
+    stage.run()
+
+    assert stage.stored.checkpoint is not None
+    assert not stage.stored.checkpoint.behind_invalidate
+
+
+def test_a_server_that_meets_the_same_invalidate_again_costs_a_gap_and_no_change() -> None:
+    """G7: a position that leads nowhere is left by operation time."""
+    stage = Stage(insert(1), HIDDEN_INVALIDATE, insert(2))
+    token = stage.source.invalidates[1]["_id"]
+    index_of = stage.source.index_of
+
+    def before_it(position: Position) -> int:
+        return index_of(position) - int(position.resume_token == token)
+
+    stage.source.index_of = before_it  # type: ignore[method-assign]
+    stage.run()
+
+    assert stage.sink.delivered == [1, 2]
+    assert [gap.code for gap in stage.store.gaps] == [None]
 
 
 def test_a_refused_password_behind_an_invalidate_is_no_gap() -> None:

@@ -51,6 +51,7 @@ def checkpoint_values(checkpoint: Checkpoint) -> Values:
         "cluster_time": _time_text(checkpoint.cluster_time),
         "change_wall_time_ms": checkpoint.change_wall_time_ms,
         "checkpointed_at_ms": checkpoint.checkpointed_at_ms,
+        "behind_invalidate": int(checkpoint.behind_invalidate) or None,
         "definition": checkpoint.definition,
         "fingerprint": checkpoint.fingerprint,
         "schema_version": SCHEMA_VERSION,
@@ -154,6 +155,7 @@ def _checkpoint_from(item: Item) -> Checkpoint | None:
         cluster_time=_time_from(_text(item, "cluster_time")),
         change_wall_time_ms=_number(item, "change_wall_time_ms"),
         checkpointed_at_ms=_number(item, "checkpointed_at_ms") or 0,
+        behind_invalidate=bool(_number(item, "behind_invalidate")),
     )
 
 

@@ -109,6 +109,7 @@ class Checkpoint:
 
     `cluster_time` and `change_wall_time_ms` are of the last change before the position, None until
     there was one. `definition` is canonical JSON of what the position belongs to (G10).
+    `behind_invalidate`: the position is an invalidate's own token, which some servers refuse.
     """
 
     position: Position
@@ -117,6 +118,7 @@ class Checkpoint:
     cluster_time: Timestamp | None = None
     change_wall_time_ms: int | None = None
     checkpointed_at_ms: int = 0
+    behind_invalidate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

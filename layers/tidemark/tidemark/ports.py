@@ -85,10 +85,10 @@ class Source(Protocol):
         Raises OpeningTimedOut, SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge.
         """
 
-    def behind_invalidate(
+    def next_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
-    ) -> Position | None:
-        """The position just behind the next invalidate after `position`.
+    ) -> Change | None:
+        """The next invalidate after `position`, whether or not the stream's pipeline hides it.
 
         None where the server closes the cursor first. Raises OpeningTimedOut where neither comes in
         `timeout_s`, and as `open` does.

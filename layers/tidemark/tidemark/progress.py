@@ -49,20 +49,24 @@ class Progress:
         """Move behind the last of `changes`, each delivered or durably set aside."""
         if not changes:
             return
-        last = changes[-1]
         self.holds_changes = True
         self.attempts = NO_ATTEMPTS
-        self.latest = replace(
-            self._known(),
-            position=Position(resume_token=last["_id"]),
-            cluster_time=last.get("clusterTime"),
-            change_wall_time_ms=wall_time_ms(last),
+        self.passed(changes[-1])
+
+    def passed(self, change: Change) -> None:
+        """Move behind `change`: delivered, or an invalidate that the pipeline hides."""
+        self._move(
+            change["_id"],
+            cluster_time=change.get("clusterTime"),
+            change_wall_time_ms=wall_time_ms(change),
+            behind_invalidate=change.get("operationType") == "invalidate",
         )
 
     def moved_to(self, token: Token) -> None:
         """Move to a token behind which nothing that was read is undelivered (G6)."""
-        if token != self.position.resume_token:
-            self.latest = replace(self._known(), position=Position(resume_token=token))
+        known = self._known()
+        stays = token == known.position.resume_token
+        self._move(token, behind_invalidate=known.behind_invalidate and stays)
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Store a position that this run did not come to by delivering."""
@@ -103,6 +107,10 @@ class Progress:
         checkpoint = self._unsaved()
         self._held.halt(checkpoint, self.attempts, reason=reason)
         self._mark_saved(checkpoint)
+
+    def _move(self, token: Token, **values: Any) -> None:
+        position = Position(resume_token=token)
+        self.latest = replace(self._known(), position=position, **values)
 
     def _known(self) -> Checkpoint:
         if self.latest is None:

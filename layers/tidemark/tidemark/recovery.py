@@ -23,7 +23,12 @@ from tidemark.ports import Ports
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
 
-TOKEN_REFUSED = {9, 280, 40415}  # FailedToParse, ChangeStreamFatalError, unknown option
+TOKEN_REFUSED = {
+    9,  # FailedToParse, as Amazon DocumentDB says it
+    260,  # InvalidResumeToken, of `resume_after`
+    280,  # ChangeStreamFatalError
+    40415,  # unknown option: no `start_after`
+}
 LEAST_S = 0.1  # a timeout of 0 would mean none
 
 
@@ -59,7 +64,10 @@ class Recovery:
         stored = self._progress.stored
         if stored is None:
             self._progress.begin(self._at(self._position_of(self._stream.start_at)))
-        elif stored.fingerprint != self._stream.fingerprint:
+            return
+        if stored.behind_invalidate:
+            self._behind_invalidate = stored.position
+        if stored.fingerprint != self._stream.fingerprint:
             self._change_definition(stored)
 
     def go_on_after(self, error: TidemarkError) -> None:
@@ -77,11 +85,11 @@ class Recovery:
     def _pass_invalidate(self, error: StreamInvalidated) -> None:
         """Store the position just behind the invalidate: the stream goes on there."""
         if error.hidden:
-            behind = self._ports.source.behind_invalidate(
+            invalidate = self._ports.source.next_invalidate(
                 self._stream, self._progress.position, timeout_s=self._left_s()
             )
-            if behind is not None and behind.resume_token is not None:
-                self._progress.moved_to(behind.resume_token)
+            if invalidate is not None:
+                self._progress.passed(invalidate)
         if self._progress.position == self._behind_invalidate:
             self._jump(Loss("invalidate_refused"), self._behind_last_change())
             return
@@ -90,9 +98,9 @@ class Recovery:
         self._ports.telemetry.event("stream.invalidated", position=str(self._behind_invalidate))
 
     def _lose_history(self, error: HistoryLost) -> None:
-        policy = self._stream.on_history_lost
+        policy, reason = self._stream.on_history_lost, f"history lost (server code {error.code})"
         if policy == "halt":
-            self._progress.halt(f"history lost (server code {error.code})")
+            self._progress.halt(reason)
             raise error
         self._jump(Loss("history_lost", error.code), self._position_of(policy))
 
@@ -159,7 +167,8 @@ class Recovery:
 
 
 def _refuses_token(error: TidemarkError) -> TypeGuard[HistoryLost | SourceRefused]:
-    """Whether the server says that it cannot open at the token; credentials are another matter."""
-    return isinstance(error, HistoryLost) or (
-        isinstance(error, SourceRefused) and error.code in TOKEN_REFUSED
-    )
+    """Whether the server says that it cannot open at the token.
+
+    Credentials are another matter, and so is a token that has left the oplog: the policy decides.
+    """
+    return isinstance(error, HistoryLost | SourceRefused) and error.code in TOKEN_REFUSED

@@ -94,13 +94,12 @@ class MongoSource:
             raise self._judged(refused, position) from refused
         return MongoReader(intake, position, partial(self._reopened_raw, watch))
 
-    def behind_invalidate(
+    def next_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
-    ) -> Position | None:
-        """The token of the invalidate that the user's pipeline hid: only it is asked for."""
+    ) -> Change | None:
+        """The invalidate, by a pipeline of our own that lets nothing else through."""
         watch = partial(self._watch, stream, list(ONLY_INVALIDATES), batch_size=None)
-        found = self._do("looking for an invalidate", timeout_s, partial(_first, watch, position))
-        return None if found is None else Position(resume_token=found["_id"])
+        return self._do("looking for an invalidate", timeout_s, partial(_first, watch, position))
 
     def close(self) -> None:
         """Close the connections. For tools and tests: a Lambda container keeps them."""
