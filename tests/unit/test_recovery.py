@@ -300,11 +300,19 @@ def test_a_refused_password_behind_an_invalidate_is_no_gap() -> None:
     assert stage.sink.delivered == [1, "invalidate", 2]
 
 
+FEWER = ({"$match": {"operationType": "insert"}},)
+
+
+def fingerprint_of(stage: Stage) -> str | None:
+    """What the stored position belongs to."""
+    return stage.stored.checkpoint.fingerprint if stage.stored.checkpoint else None
+
+
 def redefined(**options: Any) -> Stage:
     """A stream with a position, deployed again with another pipeline, and a change since."""
     stage = Stage(insert(1), **options)
     stage.run()
-    stage.change_settings(pipeline=({"$match": {"operationType": "insert"}},))
+    stage.change_settings(pipeline=FEWER)
     stage.source.write(insert(2))
     return stage
 
@@ -331,6 +339,67 @@ def test_a_changed_definition_may_keep_its_position() -> None:
     assert (stage.sink.delivered, stage.store.gaps) == ([1, 2], [])
     assert stage.stored.checkpoint is not None
     assert stage.stored.checkpoint.fingerprint == stage.stream.fingerprint
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_kept_position_is_of_the_new_definition_once_the_stream_was_read(quiet: bool) -> None:
+    """G10: not before the server has taken the token with it."""
+    stage = Stage(insert(1))
+    stage.run()
+    former = stage.stream.fingerprint
+    stage.change_settings(pipeline=FEWER, on_definition_change="resume")
+    stage.source.write(*[] if quiet else [insert(2)])
+    stage.source.refusals.append(SourceRefused("cannot go on", 280))
+    assert stage.run().error == "SourceRefused: cannot go on"
+    assert fingerprint_of(stage) == former
+
+    stage.run()
+
+    assert fingerprint_of(stage) == stage.stream.fingerprint
+    assert stage.stored.checkpoint is not None
+    assert json.loads(stage.stored.checkpoint.definition) == stage.stream.definition
+
+
+def test_restart_is_the_way_on_where_resume_was_refused() -> None:
+    """G10, G7."""
+    stage = redefined(on_definition_change="resume")
+    stage.source.refusals.append(SourceRefused("cannot go on", 280))
+    stage.run()
+    stage.change_settings(on_definition_change="restart")
+
+    summary = stage.run()
+
+    assert (summary.error, stage.sink.delivered) == (None, [1, 1, 2])
+    assert [gap.reason for gap in stage.store.gaps] == ["definition_changed"]
+
+
+def test_restart_gives_up_a_token_that_the_server_cannot_go_on_from() -> None:
+    """G7: although the definition is the same, as its remedy says; once a run."""
+    stage = Stage(insert(1), on_definition_change="restart", start_at="now")
+    stage.run()
+    stage.source.write(insert(2))
+    stage.run()
+    stage.source.refusals.extend(SourceRefused("cannot go on", 280) for _ in range(2))
+
+    assert stage.run().error == "SourceRefused: cannot go on"
+    assert [(gap.reason, gap.code) for gap in stage.store.gaps] == [("token_refused", 280)]
+    stage.source.refusals.append(SourceRefused("cannot go on", 280))
+    assert stage.run().error == "SourceRefused: cannot go on"  # it is not the token's fault
+    stage.source.write(insert(3))
+    assert stage.run().error is None
+    assert (stage.sink.delivered, len(stage.store.gaps)) == ([2, 3], 1)
+
+
+@pytest.mark.parametrize("policy", ["refuse", "resume"])
+def test_a_token_that_the_server_cannot_go_on_from_is_kept_without_a_restart(policy: str) -> None:
+    """G7."""
+    stage = Stage(insert(1), on_definition_change=policy)
+    stage.run()
+    before = stage.position
+    stage.source.refusals.append(SourceRefused("cannot go on", 280))
+
+    assert stage.run().error == "SourceRefused: cannot go on"
+    assert (stage.position, stage.store.gaps) == (before, [])
 
 
 def test_a_changed_definition_may_start_afresh_with_a_gap() -> None:

@@ -36,6 +36,7 @@ class Progress:
         self.latest = self.stored = stored
         self.attempts = attempts
         self.holds_changes = False
+        self._redefinition: dict[str, Any] = {}
         self._held = held
         self._clock = clock
         self._saved_at_s = clock.monotonic_s()
@@ -67,6 +68,10 @@ class Progress:
         known = self._known()
         stays = token == known.position.resume_token
         self._move(token, behind_invalidate=known.behind_invalidate and stays)
+
+    def redefine(self, definition: str, fingerprint: str) -> None:
+        """Let the position belong to another definition once the stream was read by it (G10)."""
+        self._redefinition = {"definition": definition, "fingerprint": fingerprint}
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Store a position that this run did not come to by delivering."""
@@ -110,7 +115,7 @@ class Progress:
 
     def _move(self, token: Token, **values: Any) -> None:
         position = Position(resume_token=token)
-        self.latest = replace(self._known(), position=position, **values)
+        self.latest = replace(self._known(), position=position, **self._redefinition, **values)
 
     def _known(self) -> Checkpoint:
         if self.latest is None:

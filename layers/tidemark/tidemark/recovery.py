@@ -5,7 +5,7 @@ counted, and logged at error level.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
 from bson.timestamp import Timestamp
@@ -23,10 +23,11 @@ from tidemark.ports import Ports
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
 
+CANNOT_GO_ON = 280  # ChangeStreamFatalError
 TOKEN_REFUSED = {
     9,  # FailedToParse, as Amazon DocumentDB says it
     260,  # InvalidResumeToken, of `resume_after`
-    280,  # ChangeStreamFatalError
+    CANNOT_GO_ON,
     40415,  # unknown option: no `start_after`
 }
 LEAST_S = 0.1  # a timeout of 0 would mean none
@@ -36,7 +37,7 @@ LEAST_S = 0.1  # a timeout of 0 would mean none
 class Loss:
     """Why a stored position is given up; `code` is the server's error code."""
 
-    reason: Literal["history_lost", "invalidate_refused", "definition_changed"]
+    reason: Literal["history_lost", "invalidate_refused", "definition_changed", "token_refused"]
     code: int | None = None
 
 
@@ -79,6 +80,10 @@ class Recovery:
             self._jump(Loss("invalidate_refused", error.code), self._behind_last_change())
         elif isinstance(error, HistoryLost) and not self.gaps:
             self._lose_history(error)
+        elif self._may_restart(error):
+            self._jump(
+                Loss("token_refused", CANNOT_GO_ON), self._position_of(self._stream.start_at)
+            )
         else:
             raise error
 
@@ -104,6 +109,16 @@ class Recovery:
             raise error
         self._jump(Loss("history_lost", error.code), self._position_of(policy))
 
+    def _may_restart(self, error: TidemarkError) -> bool:
+        """Whether the server cannot go on from the token, and the policy gives it up for that."""
+        return (
+            isinstance(error, SourceRefused)
+            and error.code == CANNOT_GO_ON
+            and self._stream.on_definition_change == "restart"
+            and self._progress.position.resume_token is not None
+            and not self.gaps
+        )
+
     def _change_definition(self, stored: Checkpoint) -> None:
         policy = self._stream.on_definition_change
         if policy == "refuse":
@@ -113,7 +128,7 @@ class Recovery:
                 'choose on_definition_change = "resume" or "restart"'
             )
         if policy == "resume":
-            self._progress.begin(self._redefined(stored))
+            self._progress.redefine(self._definition(), self._stream.fingerprint)
         else:
             self._jump(Loss("definition_changed"), self._position_of(self._stream.start_at))
 
@@ -155,9 +170,6 @@ class Recovery:
 
     def _at(self, position: Position) -> Checkpoint:
         return Checkpoint(position, self._definition(), self._stream.fingerprint)
-
-    def _redefined(self, stored: Checkpoint) -> Checkpoint:
-        return replace(stored, definition=self._definition(), fingerprint=self._stream.fingerprint)
 
     def _definition(self) -> str:
         return json.dumps(self._stream.definition)

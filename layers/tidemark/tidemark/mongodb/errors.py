@@ -64,8 +64,8 @@ REMEDIES = {
     47: "a required document image is missing: enable changeStreamPreAndPostImages on the "
     'collection, or choose "whenAvailable"',
     73: "the namespace is not valid for a change stream",
-    280: "the stream cannot continue at its position: start it afresh by "
-    'on_definition_change = "restart", or restore its definition',
+    280: "the stream cannot continue at its position: restore its definition, or start it afresh, "
+    'with a gap record, by on_definition_change = "restart" until it runs',
     40324: "the server does not know a stage of the pipeline: check its version",
     40415: "the server does not know an option of the stream: check its version",
     STANDALONE: NEEDS_REPLICA_SET,
