@@ -80,6 +80,44 @@ def test_lost_history_from_a_timestamp_starts_there() -> None:
     assert stage.sink.delivered == [1, 5]
 
 
+def at_change(stage: Stage, index: int) -> Timestamp:
+    """When the change at `index` of the oplog happened."""
+    time: Timestamp = stage.source.changes[index]["clusterTime"]
+    return time
+
+
+@pytest.mark.parametrize("index", [0, 1, 2], ids=["the last change", "behind it", "lost too"])
+def test_a_timestamp_that_is_not_ahead_or_lost_as_well_halts_the_stream(index: int) -> None:
+    """G7: every fixed time ages out; nobody goes back to it in each run, with a false gap."""
+    stage = lost(on_history_lost="earliest")
+    stage.change_settings(on_history_lost=at_change(stage, index))
+    before = stage.position
+
+    summary = stage.run()
+
+    assert "HistoryLost" in (summary.error or "")
+    assert (stage.position, stage.store.gaps, summary.gaps) == (before, [], 0)
+    assert stage.source.open_readers == 0
+    assert stage.run().stop_reason is StopReason.HALTED
+    [told] = [fields for name, fields in stage.telemetry.events if name == "stream.halted"]
+    assert told["status_reason"].startswith("history lost (server code 286); on_history_lost = 20")
+    assert told["status_reason"].endswith("is not ahead, or lost as well")
+
+
+def test_a_timestamp_that_was_the_way_on_once_is_not_taken_again() -> None:
+    """G7: although no change has come since."""
+    stage = lost(on_history_lost="earliest")
+    stage.change_settings(on_history_lost=stage.source.now(timeout_s=1).operation_time)
+    assert stage.run().gaps == 1
+
+    stage.source.write(IDLE, insert(6))
+    stage.source.prune(stage.source.end)
+    stage.run()
+
+    assert (stage.sink.delivered, len(stage.store.gaps)) == ([1], 1)
+    assert stage.run().stop_reason is StopReason.HALTED
+
+
 def test_the_gap_and_the_new_position_are_one_write() -> None:
     """G7: both or neither."""
     stage = lost(on_history_lost="earliest")

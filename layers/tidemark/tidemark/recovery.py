@@ -30,6 +30,7 @@ TOKEN_REFUSED = {
     CANNOT_GO_ON,
     40415,  # unknown option: no `start_after`
 }
+CLOSE_S = 1.0
 LEAST_S = 0.1  # a timeout of 0 would mean none
 
 
@@ -107,7 +108,30 @@ class Recovery:
         if policy == "halt":
             self._progress.halt(reason)
             raise error
-        self._jump(Loss("history_lost", error.code), self._position_of(policy))
+        to = self._position_of(policy)
+        if isinstance(policy, Timestamp) and not self._leads_on(policy):
+            time = policy.as_datetime().isoformat()
+            self._progress.halt(f"{reason}; on_history_lost = {time} is not ahead, or lost as well")
+            raise error
+        self._jump(Loss("history_lost", error.code), to)
+
+    def _leads_on(self, time: Timestamp) -> bool:
+        """Whether `time` is ahead of what is lost, and the server still has it.
+
+        A fixed time is both only for a while: then each run would go back to it.
+        """
+        latest = self._progress.latest
+        lost = latest and (latest.position.operation_time or latest.cluster_time)
+        if lost is not None and time <= lost:
+            return False
+        to = Position(operation_time=time)
+        try:
+            left_s = self._left_s()
+            tried = self._ports.source.open(self._stream, to, timeout_s=left_s, batch_size=None)
+        except HistoryLost:
+            return False
+        tried.close(timeout_s=CLOSE_S)
+        return True
 
     def _may_restart(self, error: TidemarkError) -> bool:
         """Whether the server cannot go on from the token, and the policy gives it up for that."""
