@@ -26,6 +26,7 @@ QUEUES = {
     "DestinationQueue",
     "DestinationQueueDeadLetters",
     "DestinationQueuePolicy",
+    "DestinationQueueDeadLettersPolicy",
     "ConsumerDeadLettersAlarm",
 }
 TOPIC = {"DestinationTopic", "DestinationSubscription"}
@@ -187,44 +188,37 @@ def test_a_fifo_destination_is_fifo_from_end_to_end_with_an_order_for_each_docum
     assert deployed.outputs["DestinationArn"].endswith(".fifo")
 
 
-@pytest.mark.parametrize(
-    ("kind", "sid", "service", "sender"),
-    [
-        ("sns", "FromTopic", "sns.amazonaws.com", "DestinationTopic"),
-        ("eventbridge", "FromBus", "events.amazonaws.com", "DestinationRule"),
-        ("eventbridge", "FromBus", "events.amazonaws.com", "DestinationBus"),
-    ],
-)
-def test_only_the_stacks_own_topic_or_bus_may_send_to_the_queue(
-    kind: str, sid: str, service: str, sender: str
-) -> None:
-    deployed = stack.deploy(**SECRET, Destination=kind)
-    policy = json.loads(attributes_of(deployed, "DestinationQueue")["Policy"])
-    by_sid = {each["Sid"]: each for each in policy["Statement"]}
-    assert set(by_sid) == {"TlsOnly", sid}
-    assert by_sid[sid]["Principal"] == {"Service": service}
-    source = by_sid[sid]["Condition"]["ArnEquals"]["aws:SourceArn"]
-    sources = [source] if isinstance(source, str) else source
-    name = deployed.resources[sender]
-    assert [each for each in sources if each.endswith(name)] != []
-    assert all(":123456789012:" in each for each in sources)
+def senders(deployed: stack.Stack, logical_id: str) -> dict[str, Any]:
+    """Who may send to a queue beside the function, by service: the ARNs it has to do that for.
+
+    Each statement has to be about that queue alone: SQS takes no other.
+    """
+    attributes = attributes_of(deployed, logical_id)
+    statements = json.loads(attributes["Policy"])["Statement"]
+    assert {each["Resource"] for each in statements} == {attributes["QueueArn"]}
+    [tls, *allowing] = statements
+    assert (tls["Sid"], tls["Effect"], tls["Principal"]) == ("TlsOnly", "Deny", "*")
+    assert {each["Action"] for each in allowing} <= {"sqs:SendMessage"}
+    return {
+        each["Principal"]["Service"]: each["Condition"]["ArnEquals"]["aws:SourceArn"]
+        for each in allowing
+    }
 
 
-def test_what_the_bus_or_its_rule_cannot_deliver_goes_to_the_dead_letters() -> None:
-    """EventBridge drops it otherwise, after a day of attempts, or at once where a key fails."""
+def test_the_stacks_own_topic_alone_may_send_to_its_queue() -> None:
+    deployed = stack.deploy(**SECRET, Destination="sns")
+    topic = deployed.outputs["DestinationArn"]
+    assert senders(deployed, "DestinationQueue") == {"sns.amazonaws.com": topic}
+    assert senders(deployed, "DestinationQueueDeadLetters") == {}
+
+
+def test_the_stacks_own_rule_alone_may_send_to_the_buss_queue() -> None:
+    """And both, rule and bus, to the dead letters."""
     deployed = stack.deploy(**SECRET, Destination="eventbridge")
-    letters = {"Arn": attributes_of(deployed, "DestinationQueueDeadLetters")["QueueArn"]}
-    assert deployed.properties("DestinationBus")["DeadLetterConfig"] == letters
-    [target] = deployed.properties("DestinationRule")["Targets"]
-    assert target["DeadLetterConfig"] == letters
-
-
-@pytest.mark.parametrize("kind", ["sqs", "sqs-fifo"])
-def test_a_queue_that_the_function_feeds_lets_nobody_else_send(kind: str) -> None:
-    deployed = stack.deploy(**SECRET, Destination=kind)
-    for logical_id in ("DestinationQueue", "DestinationQueueDeadLetters"):
-        [statement] = json.loads(attributes_of(deployed, logical_id)["Policy"])["Statement"]
-        assert (statement["Sid"], statement["Effect"]) == ("TlsOnly", "Deny")
+    rule = senders(deployed, "DestinationQueue")["events.amazonaws.com"]
+    assert deployed.resources["DestinationRule"] in rule
+    letters = senders(deployed, "DestinationQueueDeadLetters")
+    assert letters == {"events.amazonaws.com": [deployed.outputs["DestinationArn"], rule]}
 
 
 # ------------------------------------------------------------------ encryption
