@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import urllib.parse
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
 from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSRequest, AWSResponse, HTTPHeaders
 from botocore.credentials import Credentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from urllib3 import HTTPResponse
 
 from sink_kinds import KINDS, batch_of, change, sink_on, sink_settings
-from tidemark.sinks.wire import quoted
+from tidemark.sinks.destinations import CLIENT, target_of
+from tidemark.sinks.refusals import SDK_ERRORS, failure_of
+from tidemark.sinks.wire import as_form
 
+TEXT = st.text(st.characters(codec="utf-8"))
 SERVICES = {"sqs": "sqs", "sns": "sns", "eventbridge": "events", "kinesis": "kinesis"}
 CHANGES = [
     change(0),
@@ -30,22 +36,28 @@ class Recorded(Exception):
     """The request was made; there is nobody to send it to."""
 
 
-def client_of(kind: str) -> tuple[Any, list[Any]]:
-    """A real client whose requests end where they would be sent."""
-    requests: list[Any] = []
-    client: Any = boto3.client(  # type: ignore[call-overload]
+def real_client(kind: str, **options: Any) -> Any:
+    made: Any = boto3.client(  # type: ignore[call-overload]
         SERVICES[kind.partition("-")[0]],
         region_name="us-east-1",
         aws_access_key_id="a",
         aws_secret_access_key="b",
+        **options,
     )
+    if kind == "eventbridge":
+        made.describe_event_bus = lambda Name: {"Name": Name}  # noqa: N803
+    return made
+
+
+def client_of(kind: str) -> tuple[Any, list[Any]]:
+    """A real client whose requests end where they would be sent."""
+    requests: list[Any] = []
+    client = real_client(kind)
 
     def record(request: Any, **_: Any) -> None:
         requests.append(request)
         raise Recorded
 
-    if kind == "eventbridge":
-        client.describe_event_bus = lambda Name: {"Name": Name}  # noqa: N803
     client.meta.events.register("before-send", record)
     return client, requests
 
@@ -97,7 +109,89 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-@given(text=st.text(st.characters(codec="utf-8")))
+@given(pairs=st.lists(st.tuples(TEXT, TEXT)))
 @settings(derandomize=True, deadline=None, max_examples=300, database=None)
-def test_a_value_is_quoted_as_the_library_quotes_it(text: str) -> None:
-    assert quoted(text) == urllib.parse.quote(text, safe="")
+def test_a_form_is_as_the_library_writes_it(pairs: list[tuple[str, str]]) -> None:
+    theirs = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+    assert as_form(pairs).decode() == theirs
+
+
+def member(**fields: str) -> str:
+    return (
+        f"<member>{''.join(f'<{name}>{text}</{name}>' for name, text in fields.items())}</member>"
+    )
+
+
+def published(failed: str, taken: str) -> bytes:
+    """As SNS answers."""
+    return f"""<PublishBatchResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/">
+        <PublishBatchResult>{failed}<Successful>{taken}</Successful></PublishBatchResult>
+        <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>
+    </PublishBatchResponse>""".encode()
+
+
+TAKEN = member(Id="0", MessageId="m") + member(MessageId="m", Id="2")
+FAILED = f"<Failed>{member(Id='1', Code='InvalidParameter', SenderFault='true')}</Failed>"
+BLAMED = {"Id": "1", "Code": "InvalidParameter", "SenderFault": True}
+JSON_ANSWERS: dict[str, list[Any]] = {
+    "sqs": [
+        {"Successful": [{"Id": each, "MessageId": "m"} for each in "012"]},
+        {"Successful": [{"Id": "2", "MessageId": "m"}], "Failed": [BLAMED]},
+        {"Successful": [], "Failed": None},
+        {},
+    ],
+    "eventbridge": [
+        {"Entries": [{"EventId": "e"}, {"ErrorCode": "InternalFailure"}, {"EventId": "e"}]},
+        {"Entries": [{"EventId": "e", "ErrorCode": None}]},
+    ],
+    "kinesis": [{"Records": [{"ShardId": "s"}, {"ErrorCode": "InternalFailure"}]}],
+}
+REFUSED = b'{"__type": "AccessDeniedException"}'
+ANSWERS = [
+    *(
+        (kind, 200, json.dumps(each).encode())
+        for kind in JSON_ANSWERS
+        for each in JSON_ANSWERS[kind]
+    ),
+    ("sns", 200, published("<Failed/>", TAKEN)),
+    ("sns", 200, published("<Failed></Failed>", TAKEN)),
+    ("sns", 200, published(FAILED, TAKEN)),
+    ("sns", 200, published("<Failed/>", "")),
+    *((kind, 200, b"<html>a proxy") for kind in SERVICES),
+    *((kind, 400, REFUSED) for kind in JSON_ANSWERS),
+]
+ENTRIES: dict[str, dict[str, Any]] = {
+    "sqs": {"MessageBody": "{}", "MessageAttributes": {}},
+    "sns": {"Message": "{}", "MessageAttributes": {}},
+    "eventbridge": {},
+    "kinesis": {"Data": b"{}", "PartitionKey": "0"},
+}
+
+
+def told(kind: str, status: int, body: bytes) -> Any:
+    """What a target makes of an answer to three entries: one each, or the SDK's error."""
+    client = real_client(kind, config=CLIENT)
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        raw = HTTPResponse(io.BytesIO(body), preload_content=False)
+        return AWSResponse(request.url, status, HTTPHeaders(), raw)
+
+    client.meta.events.register("before-send", answer)
+    target = target_of(sink_settings(kind), lambda _service, _region: client)
+    try:
+        return target.send([ENTRIES[kind] | _id_of(kind, each) for each in range(3)])
+    except SDK_ERRORS as error:
+        return failure_of(error)
+
+
+def _id_of(kind: str, place: int) -> dict[str, str]:
+    return {"Id": str(place)} if kind in ("sqs", "sns") else {}
+
+
+@pytest.mark.parametrize(("kind", "status", "body"), ANSWERS)
+def test_an_answer_says_what_the_sdk_would_have_read_in_it(
+    kind: str, status: int, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = told(kind, status, body)
+    monkeypatch.setattr(f"tidemark.sinks.{kind}.read_answers", lambda *_: None)
+    assert ours == told(kind, status, body)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Message, with_attributes
 from tidemark.sinks.target import Answers, Entries, Failure, Limits
-from tidemark.sinks.wire import as_json, write_bodies
+from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -35,6 +35,7 @@ class EventBridgeTarget:
 
     def __init__(self, client: "EventBridgeClient", sink: SinkSettings) -> None:
         write_bodies(client, "eventbridge.PutEvents", "Entries", as_json)
+        read_answers(client, "eventbridge.PutEvents", from_json, NO_JSON)
         self._client = client
         self._bus = sink.target
         self._exists = False

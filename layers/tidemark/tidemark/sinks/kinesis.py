@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message, with_attributes
 from tidemark.sinks.target import Answers, Entries, Failure, Limits
-from tidemark.sinks.wire import as_json, write_bodies
+from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 
 if TYPE_CHECKING:
     from mypy_boto3_kinesis import KinesisClient
@@ -30,6 +30,7 @@ class KinesisTarget:
 
     def __init__(self, client: "KinesisClient", target: str) -> None:
         write_bodies(client, "kinesis.PutRecords", "Records", _as_json)
+        read_answers(client, "kinesis.PutRecords", from_json, NO_JSON)
         self._client = client
         self._stream = {"StreamARN" if target.startswith("arn:") else "StreamName": target}
 

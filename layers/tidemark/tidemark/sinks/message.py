@@ -12,6 +12,7 @@ from tidemark.errors import PoisonChange
 from tidemark.model import Change, Undecodable, change_id
 from tidemark.settings import Group, SinkSettings
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one a message
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
 
 
@@ -122,6 +123,6 @@ def traceparent_of(xray: str | None) -> str | None:
 
 def with_attributes(message: Message) -> bytes:
     """The body with its attributes as a last key, `tidemark`: for services that have none."""
-    attributes = json.dumps(message.attributes, separators=(",", ":")).encode()
+    attributes = _COMPACT.encode(message.attributes).encode()
     comma = b"" if message.body == b"{}" else b","
     return b'%b%b"tidemark":%b}' % (message.body[:-1], comma, attributes)

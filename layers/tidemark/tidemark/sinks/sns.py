@@ -1,12 +1,13 @@
 """An SNS topic as a target: standard, without an order, or FIFO, in order within a group."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message
 from tidemark.sinks.sqs import allowed, answers_by_id, fifo_values, string_attributes
 from tidemark.sinks.target import Answers, Entries, Limits
-from tidemark.sinks.wire import quoted, write_bodies
+from tidemark.sinks.wire import as_form, read_answers, write_bodies
 from tidemark.targets import is_fifo
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Source: PublishBatch, API reference: 256 KiB by default; a topic's MaximumMessageSize may be more.
 LIMITS = Limits(entries=10, batch_bytes=262_144, message_bytes=262_144)
+_ID = re.compile(rb"<Id>([^<]*)</Id>")
+_NOTHING = b"<PublishBatchResponse><PublishBatchResult/></PublishBatchResponse>"
 
 
 class SnsTarget:
@@ -24,6 +27,7 @@ class SnsTarget:
 
     def __init__(self, client: "SNSClient", target: str) -> None:
         write_bodies(client, "sns.PublishBatch", "PublishBatchRequestEntries", _as_query)
+        read_answers(client, "sns.PublishBatch", _all_taken, _NOTHING)
         self._client = client
         self._topic = target
         self.keeps_order = is_fifo(target)
@@ -53,17 +57,23 @@ def _as_query(given: Mapping[str, Any], entries: Entries) -> bytes:
     """As AWS's query protocol has it: each value under the path of its name."""
     pairs = [("Action", "PublishBatch"), ("Version", "2010-03-31"), ("TopicArn", given["TopicArn"])]
     for number, entry in enumerate(entries, 1):
-        path = f"PublishBatchRequestEntries.member.{number}"
-        pairs += ((f"{path}.{name}", value) for name, value in _flat(entry))
-    return "&".join([f"{name}={quoted(value)}" for name, value in pairs]).encode()
+        pairs += _flat(f"PublishBatchRequestEntries.member.{number}", entry)
+    return as_form(pairs)
 
 
-def _flat(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _all_taken(body: bytes) -> dict[str, Any] | None:
+    """An answer without failures; None of any other, which the SDK reads."""
+    if b"<Failed/>" not in body:
+        return None
+    return {"Successful": [{"Id": each.decode()} for each in _ID.findall(body)]}
+
+
+def _flat(path: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in entry.items():
         if isinstance(value, str):
-            yield name, value
+            yield f"{path}.{name}", value
     for number, (name, attribute) in enumerate(entry["MessageAttributes"].items(), 1):
-        path = f"MessageAttributes.entry.{number}"
-        yield f"{path}.Name", name
-        yield f"{path}.Value.DataType", attribute["DataType"]
-        yield f"{path}.Value.StringValue", attribute["StringValue"]
+        at = f"{path}.MessageAttributes.entry.{number}"
+        yield f"{at}.Name", name
+        yield f"{at}.Value.DataType", attribute["DataType"]
+        yield f"{at}.Value.StringValue", attribute["StringValue"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tidemark.sinks.message import Message
 from tidemark.sinks.refusals import TRANSIENT
 from tidemark.sinks.target import NO_ANSWER, Answers, Entries, Failure, Limits
-from tidemark.sinks.wire import as_json, write_bodies
+from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 from tidemark.targets import is_fifo
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class SqsTarget:
 
     def __init__(self, client: "SQSClient", target: str) -> None:
         write_bodies(client, "sqs.SendMessageBatch", "Entries", as_json)
+        read_answers(client, "sqs.SendMessageBatch", from_json, NO_JSON)
         self._client = client
         self._url = queue_url(target, client.meta.endpoint_url)
         self.keeps_order = is_fifo(target)
