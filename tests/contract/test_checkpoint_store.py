@@ -41,7 +41,7 @@ STORED = Checkpoint(
     change_wall_time_ms=1_799_999_999_123,
     checkpointed_at_ms=NOW_MS,
 )
-FAILED = Attempts(count=2, change_id="c" * 64, first_at_ms=NOW_MS - 5, alone=True)
+FAILED = Attempts(count=2, change_id="c" * 64, first_at_ms=NOW_MS - 5, alone=True, open=True)
 GAP = Gap(
     stream="orders",
     reason="history_lost",

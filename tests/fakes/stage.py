@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ class Stage:
         self.sink = RecordingSink()
         self.letters = MemoryDeadLetters()
         self.telemetry = RecordingTelemetry()
+        self.one_suspect = threading.Lock()
         stream = StreamSettings(name=NAME, **{"start_at": "earliest"} | options)
         self.settings = Settings(table="state", mode=mode, lease_s=lease_s, streams=(stream,))
 
@@ -63,7 +65,15 @@ class Stage:
         budget = Budget.of_invocation(
             self.clock, remaining_ms=int(remaining_s * 1000), reserve_s=self.settings.reserve_s
         )
-        ports = Ports(self.source, self.store, self.sink, self.letters, self.clock, self.telemetry)
+        ports = Ports(
+            self.source,
+            self.store,
+            self.sink,
+            self.letters,
+            self.clock,
+            self.telemetry,
+            self.one_suspect,
+        )
         return Run(self.stream, self.settings, ports, budget)
 
     def run(self, *, remaining_s: float = 60.0) -> StreamSummary:

@@ -9,7 +9,7 @@ import pytest
 from fakes import Crash, Stage, insert, undecodable
 from fakes.sink import key_of
 from tidemark.model import Attempts, Status, StopReason
-from tidemark.settle import backoff_s, one_more
+from tidemark.settle import HOPELESS_RUNS, backoff_s, one_more
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ def test_halving_finds_the_poison_and_delivers_every_other_change_in_order() -> 
 
     assert stage.letters.keys == [3, 7]
     assert stage.sink.delivered == [0, 1, 2, 4, 5, 6, 8, 9]
-    assert (summary.changes, summary.dead_letters) == (10, 2)
+    assert (summary.changes, summary.dead_letters) == (8, 2)
     assert stage.index == 10
 
 
@@ -394,3 +394,97 @@ def test_a_budget_spent_in_the_search_for_the_poison_leaves_the_rest_for_the_nex
     assert len(stage.sink.attempts) <= 6  # without five more tries of all that is left
     assert (stage.letters.keys, stage.index) == ([6], 8)
     assert stage.sink.delivered == [0, 1, 2, 3, 4, 5, 7]
+
+
+def test_a_poison_that_fails_slowly_is_found_over_several_runs() -> None:
+    """G1: the search goes on where the last run's time ended, however slow each failure is."""
+    stage = Stage(*map(insert, range(1000)), lease_s=200)
+    stage.sink.poison = {0}
+    stage.sink.on_deliver = lambda _: stage.clock.advance_s(15)
+
+    for _ in range(5):
+        stage.run_after_lease(remaining_s=120)
+
+    assert stage.letters.keys == [0]
+    assert stage.index > 0
+
+
+def test_a_suspect_found_by_halving_gets_attempts_of_its_own() -> None:
+    """None is set aside for what failed in company; the letter counts the change's own."""
+    stage = Stage(*map(insert, range(4)), max_attempts=2)
+    stage.sink.poison = {2, 3}
+
+    def heal_after_one_failure(batch: Batch) -> None:
+        if [key_of(change) for change in batch] == [2] and [2] in stage.sink.attempts[:-1]:
+            stage.sink.poison.discard(2)
+
+    stage.sink.on_deliver = heal_after_one_failure
+    stage.run()
+
+    assert stage.letters.keys == [3]
+    assert stage.letters.letters[0].attempts == 2
+    assert stage.sink.delivered == [0, 1, 2]
+
+
+def test_who_raised_and_killed_nobody_is_tried_again_before_it_is_set_aside() -> None:
+    """A letter that could not be stored leaves time to mend: the next run delivers."""
+    stage = Stage(max_attempts=2)
+    stage.run()
+    stage.source.write(insert(0))
+    stage.sink.on_deliver = killing(0)
+    for _ in range(2):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    stage.sink.on_deliver = lambda _: None
+    stage.sink.poison = {0}
+    stage.letters.failures.append("refused")
+    assert stage.run_after_lease().error == "DeadLetterFailed: refused by script"
+
+    stage.sink.poison = set()
+    assert stage.run().error is None
+    assert (stage.letters.keys, stage.sink.delivered) == ([], [0])
+
+
+def test_a_change_that_kills_while_it_is_read_halts_the_stream() -> None:
+    """It cannot be set aside unread: an operator must act, and nothing is lost."""
+    stage = Stage()
+    stage.run()
+    stage.source.write(insert(0))
+    opened = stage.source.open
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    stage.source.open = crash  # type: ignore[assignment,method-assign]
+    for _ in range(HOPELESS_RUNS):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    summary = stage.run_after_lease()
+
+    assert summary.error
+    assert "20 runs were killed before they delivered anything" in summary.error
+    assert stage.run().stop_reason is StopReason.HALTED
+    stage.source.open = opened  # type: ignore[method-assign]
+    stage.store.set_status("orders", Status.RUNNING, reason=None)
+    assert stage.run().changes == 1
+
+
+def test_one_suspect_at_a_time_in_a_process() -> None:
+    """Another stream's killer must not be counted against what this one had in flight."""
+    stage = Stage()
+    stage.run()
+    stage.source.write(insert(0))
+    stage.sink.on_deliver = killing(0)
+    for _ in range(2):
+        with pytest.raises(Crash):
+            stage.run_after_lease()
+    stage.sink.on_deliver = lambda _: stage.clock.advance_s(0)
+    stage.sink.attempts.clear()
+
+    with stage.one_suspect:
+        summary = stage.run_after_lease(remaining_s=1)
+
+    assert (stage.sink.attempts, stage.stored.attempts.count) == ([], 0)
+    assert summary.error
+    assert "another stream" in summary.error
+    assert stage.run().changes == 1

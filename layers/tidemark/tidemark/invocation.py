@@ -1,6 +1,7 @@
 """One invocation, from its event to its result."""
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,6 +44,7 @@ class Tidemark:
     sinks: Mapping[str, Sink]
     telemetry_of: Callable[[str], StreamTelemetry]
     clock: Clock = field(default_factory=SystemClock)
+    one_suspect: threading.Lock = field(default_factory=threading.Lock)
 
     def handle(self, event: object, context: LambdaContext) -> dict[str, Any]:
         """Run the streams that the event names, all if it names none; or an operator's action.
@@ -82,6 +84,7 @@ class Tidemark:
             dead_letters=self.dead_letters,
             clock=self.clock,
             telemetry=telemetry,
+            one_suspect=self.one_suspect,
         )
         return Worker(Run(stream, self.settings, ports, budget), telemetry)
 

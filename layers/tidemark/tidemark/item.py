@@ -66,6 +66,7 @@ def attempt_values(attempts: Attempts) -> Values:
         "attempts_change_id": known.change_id,
         "attempts_since_ms": known.first_at_ms,
         "attempts_alone": int(known.alone) or None,
+        "attempts_open": int(known.open) or None,
     }
 
 
@@ -106,6 +107,7 @@ def acquired_from(old: Item, lease: Lease) -> Acquired:
                 change_id=_text(old, "attempts_change_id"),
                 first_at_ms=_number(old, "attempts_since_ms"),
                 alone=bool(_number(old, "attempts_alone")),
+                open=bool(_number(old, "attempts_open")),
             ),
             unreleased_runs=max(0, (_number(old, "unreleased_runs") or 0) - ours),
         )

@@ -125,13 +125,15 @@ class Checkpoint:
 class Attempts:
     """How often the change at the position has failed; none when `count` is 0.
 
-    `alone`: each time it was delivered by itself, so that nobody else can be to blame.
+    `alone`: each time it was delivered by itself, or named by the sink, so that nobody else can be
+    to blame. `open`: nobody knows how the last one ended.
     """
 
     count: int = 0
     change_id: str | None = None
     first_at_ms: int | None = None
     alone: bool = False
+    open: bool = False
 
     def of(self, name: str) -> int:
         """How often the change named `name` has failed."""

@@ -3,7 +3,8 @@
 `tests/contract/` holds one suite a port, run on the scripted fake and on the real adapter.
 """
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from tidemark.model import (
@@ -193,7 +194,10 @@ class Telemetry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world of one stream's run."""
+    """The world of one stream's run.
+
+    `one_suspect` is shared by the runs of a process: whoever delivers what may kill it holds it.
+    """
 
     source: Source
     store: CheckpointStore
@@ -201,3 +205,4 @@ class Ports:
     dead_letters: DeadLetters
     clock: Clock
     telemetry: Telemetry
+    one_suspect: threading.Lock = field(default_factory=threading.Lock)

@@ -14,10 +14,10 @@ A crash between any two of them loses nothing: what was not checkpointed comes a
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tidemark.budget import Budget
-from tidemark.errors import LeaseLost, StreamInvalidated, TidemarkError
+from tidemark.errors import LeaseLost, StreamHalted, StreamInvalidated, TidemarkError
 from tidemark.lease import HeldLease, LeaseTerms
 from tidemark.model import (
     Acquired,
@@ -33,7 +33,7 @@ from tidemark.progress import Progress, lag_ms
 from tidemark.readahead import ReadAhead, one_thread
 from tidemark.recovery import Recovery
 from tidemark.settings import Settings, StreamSettings
-from tidemark.settle import Settlement, is_wary
+from tidemark.settle import Settlement, is_killed_reading, is_wary
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -90,6 +90,7 @@ class Run:
 
     def record_hung(self) -> None:
         """Store what is known of a run that will not end: whoever calls ends the process next."""
+        self._count()
         if self._settlement is not None:
             self._settlement.record_hung()
 
@@ -131,6 +132,8 @@ class Run:
         self.step = "open"
         recovery = self._recovery = Recovery(self.stream, self._ports, self._budget, progress)
         recovery.begin()
+        if is_killed_reading(acquired):
+            self._halt_killed(acquired, progress)
         wary = is_wary(acquired)
         if wary or acquired.unreleased_runs:  # each batch is stored: the killer's own is found
             self._checkpoint_interval_s = 0.0
@@ -188,10 +191,7 @@ class Run:
         if not read.changes:
             return True
         self.step = "deliver"
-        settled = settlement.deliver(read.changes)
-        self.summary.changes += settled
-        self.summary.batches += 1
-        return settled == len(read.changes)
+        return settlement.deliver(read.changes) == len(read.changes)
 
     def _checkpoint(self, read: Read, progress: Progress) -> None:
         self.step = "checkpoint"
@@ -268,12 +268,14 @@ class Run:
         self.summary.error = f"{type(error).__name__}: {error}" if ours else type(error).__name__
         self._ports.telemetry.error("run.failed", error, step=self.step)
 
+    def _halt_killed(self, acquired: Acquired, progress: Progress) -> NoReturn:
+        reason = f"{acquired.unreleased_runs} runs were killed before they delivered anything"
+        progress.halt(reason)
+        raise StreamHalted(f"stream {self.stream.name!r}: {reason}: does a batch fit the memory?")
+
     def _tell(self, progress: Progress) -> None:
         """Write what came of the run into its summary."""
-        if self._settlement is not None:
-            self.summary.dead_letters = self._settlement.dead_letters
-        if self._recovery is not None:
-            self.summary.gaps = self._recovery.gaps
+        self._count()
         self.summary.lag_ms = lag_ms(
             progress.latest,
             now_ms=self._ports.clock.time_ms(),
@@ -282,3 +284,11 @@ class Run:
         )
         if progress.latest is not None:
             self.summary.position = str(progress.latest.position)
+
+    def _count(self) -> None:
+        if self._settlement is not None:
+            self.summary.changes = self._settlement.delivered
+            self.summary.batches = self._settlement.batches
+            self.summary.dead_letters = self._settlement.dead_letters
+        if self._recovery is not None:
+            self.summary.gaps = self._recovery.gaps

@@ -36,6 +36,7 @@ BACKOFF_BASE_S = 0.5
 BACKOFF_CAP_S = 20.0
 OUTAGE_ATTEMPTS = 4  # how patient: as behind so many failures of a change
 KILLED_RUNS = 2  # unreleased runs at one position that make a stream's changes suspect
+HOPELESS_RUNS = 20  # of which none came to deliver: what kills them cannot be set aside
 
 Jitter: TypeAlias = Callable[[float, float], float]
 Unsettled: TypeAlias = tuple[Sequence[Change], int]
@@ -48,7 +49,12 @@ class ContainerKilled(PoisonChange):
 def is_wary(acquired: Acquired) -> bool:
     """Whether runs before this one were killed at this position while delivering."""
     killed, attempts = acquired.unreleased_runs, acquired.attempts
-    return killed >= KILLED_RUNS or (killed > 0 and attempts.count > 0) or attempts.alone
+    return killed >= KILLED_RUNS or (killed > 0 and attempts.count > 0) or attempts.open
+
+
+def is_killed_reading(acquired: Acquired) -> bool:
+    """Whether run after run was killed before it came to deliver anything."""
+    return acquired.unreleased_runs >= HOPELESS_RUNS and not acquired.attempts.count
 
 
 def backoff_s(attempts: int, jitter: Jitter) -> float:
@@ -66,6 +72,18 @@ def one_more(attempts: Attempts, name: str, now_ms: int, *, alone: bool) -> Atte
     return Attempts(attempts.of(name) + 1 if known else 1, name, first, alone)
 
 
+def suspects_among(available: int, attempts: Attempts, max_attempts: int) -> int:
+    """How many changes from the one with `attempts` on hold its poison, by earlier runs.
+
+    0: nothing is known against anybody. Each failure in company beyond `max_attempts` has halved
+    the suspects once.
+    """
+    if attempts.alone:
+        return 1
+    halved = attempts.count - max_attempts
+    return 0 if halved < 0 else max(1, available >> halved)
+
+
 class Settlement:
     """Steps 4 and 5 of a run, for one stream."""
 
@@ -79,6 +97,8 @@ class Settlement:
         *,
         wary: bool,
     ) -> None:
+        self.batches = 0
+        self.delivered = 0
         self.dead_letters = 0
         self.in_flight: Batch | None = None
         self._stream = stream
@@ -101,7 +121,8 @@ class Settlement:
         The first attempt is always made: the reserve pays for it. Raises DeliveryFailed,
         DeadLetterFailed, StreamHalted, SinkRefused, LeaseLost and the store's errors.
         """
-        remaining, suspects = changes, 0
+        self.batches += 1
+        remaining, suspects = changes, self._suspects_among(changes)
         while remaining:
             remaining, suspects = self._settle_some(remaining, suspects)
             if self._is_spent():
@@ -112,8 +133,14 @@ class Settlement:
         """Store the attempt of a delivery that will not end; the position stays before it."""
         batch = self.in_flight
         if batch is not None and not self.is_wary:
-            self._count_attempt(change_id(batch[0]))
+            self._count_attempt(batch[0], alone=len(batch) == 1, open=True)
         self._progress.save()
+
+    def _suspects_among(self, changes: Sequence[Change]) -> int:
+        attempts = self._progress.attempts
+        if not attempts.of(change_id(changes[0]) if attempts.count else ""):
+            return 0
+        return suspects_among(len(changes), attempts, self._stream.max_attempts)
 
     def _settle_some(self, changes: Sequence[Change], suspects: int) -> Unsettled:
         """One attempt at the head of `changes`; what is left, and how many of it are suspects.
@@ -125,20 +152,23 @@ class Settlement:
             self._set_aside(changes[0], beyond_hope)
             return changes[1:], 0
         size = self._attempt_size(len(changes), suspects)
+        before = self._progress.attempts
         outcome = self._attempt(changes[:size])
         rest = changes[outcome.delivered :]
         if outcome.error is None:
             return rest, self._acquitted(rest, suspects - size)
-        return self._after_failure(rest, outcome, size - outcome.delivered, suspects > 0)
+        if isinstance(outcome.error, RetryableError):
+            return rest, self._outlast(outcome, before)
+        return self._after_failure(rest, outcome, size, suspects)
 
     def _beyond_hope(self, change: Change) -> Exception | None:
         """Why `change` is not even to be tried, None if it is."""
         if isinstance(change, Undecodable):
             return change.cause
         attempts = self._progress.attempts
-        exhausted = attempts.of(change_id(change)) >= self._stream.max_attempts
-        if self.is_wary and attempts.alone and exhausted:
-            return ContainerKilled(f"the container was killed {attempts.count} times delivering it")
+        known = attempts.open and attempts.alone  # its last attempt ended with its container
+        if known and attempts.of(change_id(change)) >= self._stream.max_attempts:
+            return ContainerKilled(f"the container ended at attempt {attempts.count} to deliver it")
         return None
 
     def _attempt_size(self, available: int, suspects: int) -> int:
@@ -147,19 +177,40 @@ class Settlement:
         return max(1, suspects // 2) if suspects else available
 
     def _attempt(self, changes: Sequence[Change]) -> Outcome:
-        if self.is_wary:
-            self._count_attempt(change_id(changes[0]))
+        """Deliver `changes`; what is suspected of killing goes alone in the whole process."""
+        if not self.is_wary:
+            return self._deliver(changes)
+        one_suspect = self._ports.one_suspect
+        if not one_suspect.acquire(timeout=max(0.0, self._left_s())):
+            raise DeliveryFailed(
+                f"stream {self._stream.name!r}: another stream's suspect change took all the time"
+            )
+        try:
+            self._count_attempt(changes[0], alone=True, open=True)
             self._progress.save()
+            outcome = self._deliver(changes)
+        finally:
+            one_suspect.release()
+        self._acquit(outcome.delivered)
+        return outcome
+
+    def _deliver(self, changes: Sequence[Change]) -> Outcome:
         self._held.require()
         self.in_flight = Batch(self._stream.name, changes, self._held.lease.fencing_token)
         outcome = self._ports.sink.deliver(self.in_flight, deadline_s=self._budget.abandon_s)
         self.in_flight = None
+        self.delivered += outcome.delivered
         self._progress.delivered(changes[: outcome.delivered])
-        self._wary_left = max(0, self._wary_left - outcome.delivered)
         return outcome
 
+    def _acquit(self, delivered: int) -> None:
+        """Store the end of a wary stretch: a killer behind it must not bring the run back here."""
+        self._wary_left = max(0, self._wary_left - delivered)
+        if not self.is_wary:
+            self._progress.save()
+
     def _acquitted(self, rest: Sequence[Change], suspects: int) -> int:
-        """How many suspects are left; the next of them inherits the attempts."""
+        """How many suspects are left; the next of them inherits what failed in company."""
         if suspects <= 0:
             return 0
         exhausted = Attempts(self._stream.max_attempts, change_id(rest[0]), self._now_ms())
@@ -167,23 +218,28 @@ class Settlement:
         return suspects
 
     def _after_failure(
-        self, rest: Sequence[Change], outcome: Outcome, failed: int, isolating: bool
+        self, rest: Sequence[Change], outcome: Outcome, size: int, suspects: int
     ) -> Unsettled:
-        """`failed` changes at the head of `rest` failed together."""
-        error, name = cast("Exception", outcome.error), change_id(rest[0])
-        if isinstance(error, RetryableError):
-            return rest, self._outlast(error)
-        if not isolating and not self.is_wary:
-            self._count_attempt(name)
-        attempts = self._progress.attempts.of(name)
+        """An attempt of `size` changes failed, somewhere at the head of `rest`."""
+        error, failed = cast("Exception", outcome.error), size - outcome.delivered
+        is_blamed = outcome.named or size == 1
+        if self.is_wary:  # counted before it was tried; it killed nobody
+            self._progress.attempts = replace(self._progress.attempts, open=False)
+        else:
+            self._count_attempt(rest[0], alone=is_blamed)
+        attempts = self._progress.attempts
         self._ports.telemetry.error(
-            "delivery.failed", error, change_id=name, attempts=attempts, changes=failed
+            "delivery.failed",
+            error,
+            change_id=attempts.change_id,
+            attempts=attempts.count,
+            changes=failed,
         )
         hopeless = outcome.named and isinstance(error, PoisonChange | FatalError)
-        if not hopeless and not isolating and attempts < self._stream.max_attempts:
-            self._back_off(attempts, error)
-            return rest, 0
-        if outcome.named or failed == 1:
+        if not hopeless and attempts.count < self._stream.max_attempts:
+            self._back_off(attempts.count, error)
+            return rest, 1 if is_blamed and suspects else 0
+        if hopeless or is_blamed:
             self._set_aside(rest[0], error)
             return rest[1:], 0
         if self._is_spent():
@@ -220,18 +276,18 @@ class Settlement:
         self._progress.halt(reason)
         raise StreamHalted(f"stream {self._stream.name!r}: {reason}") from error
 
-    def _outlast(self, error: RetryableError) -> int:
+    def _outlast(self, outcome: Outcome, before: Attempts) -> int:
         """Wait for the target: its failure counts against no change, and makes none a suspect."""
+        error = cast("RetryableError", outcome.error)
         self._ports.telemetry.error("delivery.failed", error)
-        if self.is_wary:  # counted before it was tried, and it killed nobody
-            attempts = self._progress.attempts
-            self._progress.attempts = replace(attempts, count=attempts.count - 1)
+        if not outcome.delivered:  # a wary attempt was counted before it was tried
+            self._progress.attempts = replace(before, open=False)
         self._back_off(OUTAGE_ATTEMPTS, error)
         return 0
 
     def _back_off(self, attempts: int, error: Exception) -> None:
         delay = backoff_s(attempts, self._jitter)
-        if delay >= self._budget.left_s(self._ports.clock.monotonic_s()):
+        if delay >= self._left_s():
             if isinstance(error, RetryableError):
                 raise error
             raise self._failed(error) from error
@@ -244,13 +300,15 @@ class Settlement:
             f"{attempts.change_id}, attempt {attempts.count} of {self._stream.max_attempts}"
         )
 
-    def _count_attempt(self, name: str) -> None:
-        self._progress.attempts = one_more(
-            self._progress.attempts, name, self._now_ms(), alone=self.is_wary
-        )
+    def _count_attempt(self, change: Change, *, alone: bool, open: bool = False) -> None:  # noqa: A002
+        counted = one_more(self._progress.attempts, change_id(change), self._now_ms(), alone=alone)
+        self._progress.attempts = replace(counted, open=open)
+
+    def _left_s(self) -> float:
+        return self._budget.left_s(self._ports.clock.monotonic_s())
 
     def _is_spent(self) -> bool:
-        return self._budget.left_s(self._ports.clock.monotonic_s()) <= 0
+        return self._left_s() <= 0
 
     def _now_ms(self) -> int:
         return self._ports.clock.time_ms()
