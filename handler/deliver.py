@@ -8,6 +8,7 @@ def deliver(batch: Batch) -> None:
 
     Raise, or return {"batchItemFailures": [{"itemIdentifier": batch.change_id(change)}]}, and the
     changes from there on come again. The same change may come twice: its change_id is the same.
+    Copy a nested document before you alter it: a retry and a dead letter have no other.
     """
     for change in batch:  # change events exactly as PyMongo gives them
         print(change["operationType"], change.get("documentKey"))  # drops and renames have no key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -10,6 +10,7 @@ from fakes import Crash, Stage, insert, undecodable
 from fakes.sink import key_of
 from tidemark.model import Attempts, Status, StopReason
 from tidemark.settle import HOPELESS_RUNS, backoff_s, one_more
+from tidemark.sinks.function import FunctionSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -488,3 +489,21 @@ def test_one_suspect_at_a_time_in_a_process() -> None:
     assert summary.error
     assert "another stream" in summary.error
     assert stage.run().changes == 1
+
+
+def test_what_a_sink_takes_out_of_a_change_is_not_missed() -> None:
+    """G1: position and dead letter are of the change as the server sent it."""
+    stage = Stage(insert(0), insert(1), max_attempts=2)
+
+    def plunder(batch: Any) -> None:
+        for change in batch:
+            change.pop("_id")
+            document = change.pop("fullDocument")
+            if document["_id"] == 1:
+                raise ValueError
+
+    stage.sink = FunctionSink(plunder)  # type: ignore[assignment]
+    summary = stage.run()
+
+    assert (summary.error, stage.index) == (None, 2)
+    assert [letter.change["fullDocument"]["_id"] for letter in stage.letters.letters] == [1]

@@ -100,7 +100,7 @@ class Settlement:
         self.batches = 0
         self.delivered = 0
         self.dead_letters = 0
-        self.in_flight: Batch | None = None
+        self._in_flight: Sequence[Change] = ()
         self._stream = stream
         self._ports = ports
         self._budget = budget
@@ -131,9 +131,9 @@ class Settlement:
 
     def record_hung(self) -> None:
         """Store the attempt of a delivery that will not end; the position stays before it."""
-        batch = self.in_flight
-        if batch is not None and not self.is_wary:
-            self._count_attempt(batch[0], alone=len(batch) == 1, open=True)
+        changes = self._in_flight
+        if changes and not self.is_wary:
+            self._count_attempt(changes[0], alone=len(changes) == 1, open=True)
         self._progress.save()
 
     def _suspects_among(self, changes: Sequence[Change]) -> int:
@@ -195,10 +195,13 @@ class Settlement:
         return outcome
 
     def _deliver(self, changes: Sequence[Change]) -> Outcome:
+        """Deliver copies: a sink may take them apart, position and letter are the originals'."""
         self._held.require()
-        self.in_flight = Batch(self._stream.name, changes, self._held.lease.fencing_token)
-        outcome = self._ports.sink.deliver(self.in_flight, deadline_s=self._budget.abandon_s)
-        self.in_flight = None
+        copies = [*map(dict, changes)]
+        batch = Batch(self._stream.name, copies, self._held.lease.fencing_token)
+        self._in_flight = changes
+        outcome = self._ports.sink.deliver(batch, deadline_s=self._budget.abandon_s)
+        self._in_flight = ()
         self.delivered += outcome.delivered
         self._progress.delivered(changes[: outcome.delivered])
         return outcome
