@@ -244,8 +244,9 @@ class Read:
 class StreamSummary:
     """One stream's run: JSON-able, without anything private.
 
-    `lag_ms` is now − `wallTime` of the last checkpointed change, 0 when caught up, None when no
-    change was ever seen. `error` is the type and message of what failed the run.
+    `changes` are those delivered, `dead_letters` those set aside. `lag_ms` is now − `wallTime` of
+    the last change: 0 when two empty answers in a row prove the stream caught up, None when it is
+    not known. `error` is the type and message of what failed the run.
     """
 
     stream: str

@@ -3,14 +3,15 @@
 A failed delivery is tried again with exponential backoff and full jitter while the budget lasts;
 its attempts are stored with the checkpoint, so that a poison change is recognised by whichever
 container meets it next. After `max_attempts` the poison is the change that the sink named or, where
-it only said "failed", is found by halving; then the stream's `on_failure` decides.
+it only said "failed", is found by halving, over several runs where failures are slow. Whoever is
+found that way has attempts of its own, alone; then the stream's `on_failure` decides.
 
 What an error is decides more than how often: a RetryableError is the target's, counts against no
 change and is outlasted; a PoisonChange that the sink named is set aside at once; a FatalError halts
 the stream.
 
 A change that kills its container raises nothing. After such runs a `Settlement` is wary: one change
-at a time, its attempt stored *before* it is delivered.
+at a time in the whole process, its attempt stored *before* it is delivered.
 """
 
 import random
