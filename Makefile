@@ -95,8 +95,18 @@ local: $(VENV)/.installed ## Keep an embedded MongoDB and AWS running, for `sam 
 
 # ---------------------------------------------------------------- judge it
 
+# MongoDB's BSON corpus is in the source distribution of PyMongo, which is had at the layer's pin.
+CORPUS := .tidemark/bson-corpus
+
+$(CORPUS)/.fetched: layers/tidemark/requirements.txt | $(VENV)/.installed
+	@rm -rf $(CORPUS) && mkdir -p $(CORPUS)
+	@awk '/^pymongo==/ { found = 1 } found; found && !/\\$$/ { exit }' $< > $(CORPUS)/pymongo.txt
+	@$(PY) -m pip download --quiet --no-deps --no-binary pymongo --require-hashes \
+	  --dest $(CORPUS) -r $(CORPUS)/pymongo.txt
+	@touch $@
+
 .PHONY: test
-test: $(VENV)/.installed $(SAM_VENV)/.installed ## Run all tests (MONGODB_URI=… runs them on a real replica set)
+test: $(VENV)/.installed $(SAM_VENV)/.installed $(CORPUS)/.fetched ## Run all tests (MONGODB_URI=… runs them on a real replica set)
 	@$(PY) -m pytest
 
 .PHONY: lint
