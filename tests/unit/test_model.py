@@ -8,7 +8,9 @@ from typing import Any
 
 import bson
 import pytest
+from bson import json_util
 from bson.binary import Binary
+from bson.code import Code
 from bson.int64 import Int64
 from bson.timestamp import Timestamp
 
@@ -58,6 +60,25 @@ def test_any_token_survives_its_storage(token: dict[str, Any]) -> None:
 
     assert bson.encode(back) == bson.encode(token)
     assert token_json(back) == token_json(token)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *({"_data": text} for text in ("8265ABff", "", "é", "٣", 'a"b', "a\\b", "a b", "\ud800")),
+        {"_data": Code("82")},
+        {"_data": 82},
+        {"data": "82"},
+        {"_data": "82", "more": 1},
+        {},
+    ],
+    ids=repr,
+)
+def test_a_token_is_written_as_json_util_writes_it(token: dict[str, Any]) -> None:
+    """G3: a change id hashes this text; whoever else computes it must get the same."""
+    assert token_json(token) == json_util.dumps(
+        token, json_options=json_util.CANONICAL_JSON_OPTIONS
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"82"', "null"])

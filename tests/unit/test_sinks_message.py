@@ -10,7 +10,7 @@ import pytest
 from sink_kinds import Memory, batch_of, change, sink_on, sink_settings
 from tidemark.encoding import encode
 from tidemark.model import change_id
-from tidemark.sinks.message import body_of, namespace, traceparent_of
+from tidemark.sinks.message import body_of, group_of, namespace, traceparent_of
 
 XRAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 TRACEPARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
@@ -102,6 +102,12 @@ def test_an_empty_body_with_attributes_is_still_json() -> None:
     assert json.loads(sent("kinesis", change(7), body=("no.way",))["Data"]).keys() == {"tidemark"}
 
 
+@pytest.mark.parametrize("kind", ["sqs", "sns", "eventbridge", "kinesis"])
+def test_a_name_that_is_no_text_is_sent_all_the_same(kind: str) -> None:
+    """A client may be told to let lone surrogates pass (`unicode_decode_error_handler`)."""
+    assert sent(kind, change(7, ns={"db": "shop", "coll": "\udcff"}))
+
+
 def test_what_a_change_lacks_is_no_attribute() -> None:
     """SQS refuses an empty attribute; a pipeline may have removed the fields."""
     attributes = sent("sqs", {"_id": {"_data": "82"}})["MessageAttributes"]
@@ -143,6 +149,21 @@ def test_the_partition_key_is_the_documents() -> None:
     again = sent("kinesis", change(3, "a"))
     assert one["PartitionKey"] == again["PartitionKey"] != other["PartitionKey"]
     assert len(one["PartitionKey"]) <= 256
+
+
+def test_what_keeps_its_order_is_the_document_or_what_the_sink_says() -> None:
+    """G2: one group where the order counts; groups of their own elsewhere."""
+    elsewhere = {"ns": {"db": "shop", "coll": "users"}}
+    same = [change(1, "a"), change(2, "a"), change(3, "a", operationType="delete")]
+    others = [change(4, "b"), change(5, "a", **elsewhere), change(6, documentKey=None)]
+    assert groups("document", same) == groups("document", same[:1])
+    assert len(groups("document", same + others)) == 4
+    assert len(groups("namespace", same + others)) == 2
+    assert len(groups("stream", same + others)) == 1
+
+
+def groups(wider: Any, changes: list[dict[str, Any]]) -> set[str]:
+    return {group_of(each, "orders", wider) for each in changes}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What is sent of a change: a body, attributes to filter by, and what keeps its order; pure."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from tidemark.errors import PoisonChange
 from tidemark.model import Change, Undecodable, change_id
 from tidemark.settings import Group, SinkSettings
 
-_COMPACT = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one a message
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
 
 
@@ -106,13 +104,15 @@ def projected(document: Mapping[str, Any], paths: list[list[str]]) -> dict[str, 
 def group_of(change: Change, stream: str, group: Group) -> str:
     """What keeps its order: SHA-256 of the namespace and document key, or of something wider.
 
-    A change without a key, such as a drop, is of its namespace.
+    A change without a key, such as a drop, is of its namespace. What is hashed has a NUL between
+    the two: no name holds one.
     """
-    parts: list[Any] = [stream] if group == "stream" else [namespace(change)]
-    key = change.get("documentKey")
-    if group == "document" and key:
-        parts.append(encode(key).decode())
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    name = stream if group == "stream" else namespace(change)
+    key = change.get("documentKey") if group == "document" else None
+    hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
+    if key:
+        hashed.update(b"\0" + encode(key))
+    return hashed.hexdigest()
 
 
 def traceparent_of(xray: str | None) -> str | None:
@@ -123,6 +123,6 @@ def traceparent_of(xray: str | None) -> str | None:
 
 def with_attributes(message: Message) -> bytes:
     """The body with its attributes as a last key, `tidemark`: for services that have none."""
-    attributes = _COMPACT.encode(message.attributes).encode()
+    attributes = encode(message.attributes)
     comma = b"" if message.body == b"{}" else b","
     return b'%b%b"tidemark":%b}' % (message.body[:-1], comma, attributes)
