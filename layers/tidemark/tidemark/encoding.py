@@ -4,8 +4,9 @@
 do not speak it (`encoding_simplified.py`; table in docs/encoding.md).
 
 Relaxed has a fast path. orjson writes what JSON has by itself and asks `json_util` for the rest,
-so no BSON type is spelled here except dates. Three things make the answer differ from
-`json_util`; each is noticed and sends the whole change down the exact path, which is `json_util`:
+so no BSON type is spelled here except the commonest two, dates and ObjectIds. Three things make the
+answer differ from `json_util`; each is noticed and sends the whole change down the exact path,
+which is `json_util`:
 
 - orjson refuses: lone surrogates, 250 levels, integers beyond 64 bits, documents that are no dict;
 - orjson writes NaN and the infinities as `null` without asking;
@@ -25,6 +26,7 @@ from bson import json_util
 from bson.binary import UuidRepresentation
 from bson.codec_options import DatetimeConversion
 from bson.errors import BSONError
+from bson.objectid import ObjectId
 from bson.tz_util import utc
 
 from tidemark.encoding_simplified import encode_simplified
@@ -47,7 +49,7 @@ _READING: Final = json_util.CANONICAL_JSON_OPTIONS.with_options(
 
 _ISO_UTC: Final = orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z
 
-_REFUSALS: Final = (TypeError, ValueError, LookupError, OverflowError, RecursionError, BSONError)
+_REFUSALS: Final = (TypeError, ValueError, LookupError, ArithmeticError, RecursionError, BSONError)
 _DEEPEST: Final = 100  # levels of a BSON document, by MongoDB's limit
 
 
@@ -98,20 +100,21 @@ def _exact(change: Any, options: json_util.JSONOptions) -> bytes:
 
 def _extended(value: Any) -> Any:
     """Spell what orjson does not know. Raises TypeError to demand the exact path."""
-    if type(value) is datetime and value.year >= 1970 and value.tzinfo in (None, utc):
-        return {"$date": _iso(value)}
+    kind = type(value)
+    if kind is ObjectId:
+        return {"$oid": str(value)}
+    if kind is datetime and value.year >= 1970 and value.tzinfo in (None, utc):
+        return _date(value)
     return json_util.default(value, _RELAXED)
 
 
-def _iso(value: datetime) -> str:
+def _date(value: datetime) -> orjson.Fragment:
     """`json_util`'s spelling of a UTC date, in a tenth of its time.
 
     orjson gives microseconds or no fraction; `json_util` cuts to milliseconds and leaves out .000.
     """
     quoted = orjson.dumps(value, None, _ISO_UTC)
-    if value.microsecond >= 1000:
-        return f"{quoted[1:24].decode()}Z"
-    return f"{quoted[1:20].decode()}Z"
+    return orjson.Fragment(b'{"$date":%bZ"}' % quoted[: 24 if value.microsecond >= 1000 else 20])
 
 
 def _refusal(change: Any, write: Callable[[Any], bytes], mode: EncodingMode) -> str:

@@ -3,8 +3,9 @@
 botocore walks every field of every entry in Python to write and to read what orjson writes and
 reads at once. Signing, endpoints, timeouts, retries and errors stay the SDK's:
 
-    provide-client-params   the entries step aside, into the request's context
-    before-call             the body is replaced by one that holds them
+    provide-client-params   the entries step aside, into the request's context; a shape of one stays
+    before-call             the body is replaced by one that holds them; the host is named, which
+                            the signature would otherwise take out of the URL twice
     before-parse            what an answer of success says is read, and stands in it already
 
 Measured, and what was rejected: docs/decisions/0020-sinks-through-the-sdk.md.
@@ -12,7 +13,9 @@ Measured, and what was rejected: docs/decisions/0020-sinks-through-the-sdk.md.
 
 import string
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -29,6 +32,7 @@ _ESCAPES = {bytes([code]): b"%%%02X" % code for code in _RESERVED}
 _ASCII_ESCAPES = {byte: escape for byte, escape in _ESCAPES.items() if byte.isascii()}
 
 SUCCESS = 200
+IMPLIED_PORTS = {"http": 80, "https": 443}
 NO_JSON = b"{}"
 ASIDE = "tidemark_entries"
 WRITING = "tidemark"  # a client writes its bodies so once, however often it is asked
@@ -42,15 +46,29 @@ def write_bodies(client: Any, operation: str, entries: str, write: Write) -> Non
 
     def step_aside(params: dict[str, Any], context: dict[str, Any], **_: Any) -> dict[str, Any]:
         context[ASIDE] = params, params[entries]
-        return params | {entries: params[entries][:1]}  # one, for those who validate
+        return params | {entries: [_shape_of(params[entries][0])]}
 
     def replace_body(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         given, stepped_aside = context.pop(ASIDE)
         params["body"] = write(given, stepped_aside)
+        params["headers"]["Host"] = host_of(params["url"])
 
     events = client.meta.events
     events.register(f"provide-client-params.{operation}", step_aside, f"{WRITING}-entries")
     events.register(f"before-call.{operation}", replace_body, f"{WRITING}-body")
+
+
+def _shape_of(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The least that botocore takes for an entry: it is written, and perhaps validated, in vain."""
+    return {name: value[:1] for name, value in entry.items() if isinstance(value, str | bytes)}
+
+
+@cache
+def host_of(url: str) -> str:
+    """The host as HTTP names it: without the port that its scheme implies."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2].lower()
+    return host.removesuffix(f":{IMPLIED_PORTS.get(parts.scheme)}")
 
 
 def read_answers(client: Any, operation: str, read: Read, empty: bytes) -> None:
