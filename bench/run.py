@@ -25,6 +25,7 @@ import latency
 import memory
 import overlap
 import results
+import sinks
 import startup
 import throughput
 from peers import compare
@@ -44,6 +45,7 @@ ROWS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "latency": latency.figures,
     "overlap": overlap.figures,
     "encoding": encoded.figures,
+    "sinks": sinks.figures,
     "peers": compare.figures,
 }
 

@@ -1,38 +1,39 @@
 """How fast changes leave for each service, next to one call a change in the same run.
 
-    python bench/sinks.py [--rounds 7] [--concurrency 4] [--answer-ms 0] [--json PATH]
+    python bench/sinks.py [--rounds 7] [--concurrency 4] [--answer-ms 0] [--processors 1]
 
 Both sides send the same bodies and attributes to a stub that answers at once (`aws_stub.py`), so
-that the client is measured and no network. They take turns; a figure is the median of the rounds.
-Processor time is what a small function has least of, and what a busy machine distorts least.
-One call a change is what one writes: `client.send_message(…)` on a client of boto3's defaults, with
-Tidemark's encoder. The share of encoding is what writing the JSON alone takes of a batch's
-processor time.
+that the client is measured and no network. They take turns, on one processor, as a function below
+1,769 MB has it; the stub has the others. A figure is the median of the rounds. Processor time is
+what a small function has least of, and what a busy machine distorts least. One call a change is
+what one writes: `client.send_message(…)` on a client of boto3's defaults, with Tidemark's encoder.
+The share of encoding is what writing the JSON alone takes of a batch's processor time.
 """
+
+from __future__ import annotations
 
 import argparse
 import gc
-import json
-import platform
+import os
 import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bson.objectid import ObjectId
 from rich.console import Console
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "local"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "layers" / "tidemark"))
 import aws
+import child
 import processes
+import results
 from encoding import ORDER, update
+from figures import Label, at_least, text_of
 from tidemark.budget import SystemClock
 from tidemark.claimcheck import ClaimCheck
 from tidemark.encoding import encode
@@ -41,8 +42,16 @@ from tidemark.settings import SinkSettings
 from tidemark.sinks import destinations
 from tidemark.sinks.bulk import BulkSink
 from tidemark.sinks.message import Composer
-from tidemark.sinks.target import Target
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from figures import Figure
+    from plan import Plan
+    from tidemark.sinks.target import Target
+
+ROW = "sinks"
+Row: TypeAlias = dict[str, Any]
 BATCH = 1_000
 ONE_BY_ONE = 150  # calls a round
 ACCOUNT = "123456789012"
@@ -134,15 +143,15 @@ def one_call(settings: SinkSettings, endpoint: str) -> Callable[[dict[str, Any]]
     return send
 
 
-def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """How long `work` takes, and how much of this process's processor."""
+def seconds(work: Callable[[], object], count: int) -> tuple[float, float]:
+    """What each of `count` changes takes in `work`: of time, and of this process's processor."""
     begun, cpu_begun = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begun, time.process_time() - cpu_begun
+    return (time.perf_counter() - begun) / count, (time.process_time() - cpu_begun) / count
 
 
-def measured(kind: str, concurrency: int, rounds: int, endpoint: str) -> dict[str, Any]:
-    """Both sides by turns, after one turn each that does not count."""
+def measured(kind: str, concurrency: int, rounds: int, endpoint: str) -> Row:
+    """Both sides by turns, after one turn each that does not count: a value a round and change."""
     settings = settings_of(kind, concurrency)
     sink, send = bulk(settings, endpoint), one_call(settings, endpoint)
     batch = Batch("orders", changes(BATCH), 1)
@@ -156,80 +165,66 @@ def measured(kind: str, concurrency: int, rounds: int, endpoint: str) -> dict[st
         for change in batch[:ONE_BY_ONE]:
             send(change)
 
-    one_by_one()
-    in_bulk()
+    def writing() -> None:
+        for change in batch:
+            encode(change)
+
+    works = {"one": (one_by_one, ONE_BY_ONE), "bulk": (in_bulk, BATCH), "writing": (writing, BATCH)}
+    for work, _ in works.values():
+        work()
     before = requests_at(endpoint)
     in_bulk()
     requests = requests_at(endpoint) - before
-    turns = [(seconds(one_by_one), seconds(in_bulk)) for _ in range(rounds)]
-    writing = [seconds(lambda: [encode(change) for change in batch])[1] for _ in range(rounds)]
-    ones = [[each / ONE_BY_ONE for each in one] for one, _ in turns]
-    bulks = [[each / BATCH for each in several] for _, several in turns]
-    times, cpu_times = (
-        [one[which] / several[which] for one, several in zip(ones, bulks, strict=True)]
-        for which in (0, 1)
+    laps = [{name: seconds(*timed) for name, timed in works.items()} for _ in range(rounds)]
+    sides = {name: list(zip(*(lap[name] for lap in laps), strict=True)) for name in works}
+    return {"sink": kind, "requests_per_1000": requests * 1000 / BATCH, **sides}
+
+
+def rows(rounds: int, answer_ms: float, concurrency: int = 4, processors: int = 1) -> list[Row]:
+    """Every sink's; in a process of its own, which stays on its processors."""
+    gc.disable()  # one collection in one round would count against one side
+    with stub(answer_ms) as endpoint:
+        if hasattr(os, "sched_setaffinity"):  # elsewhere both sides run where the system likes
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
+        return [measured(kind, concurrency, rounds, endpoint) for kind in TARGETS]
+
+
+def figures(plan: Plan) -> Iterator[Figure]:
+    """The same as rows of the benchmark's table; the targets are for answers that cost nothing."""
+    for answer_ms in (0, 5):
+        for row in child.measure("sinks.rows", rounds=plan.rounds, answer_ms=answer_ms):
+            yield from figures_of(row, answer_ms)
+
+
+def figures_of(row: Row, answer_ms: int) -> Iterator[Figure]:
+    """Changes a second and processor time of one sink, each over those of one call a change."""
+    (one, one_cpu), (bulk, bulk_cpu) = row["one"], row["bulk"]
+    answered = f"answers after {answer_ms} ms"
+    target = None if answer_ms else at_least(WANTED.get(row["sink"], DEFAULT_WANTED))
+    label = Label(
+        ROW, row["sink"], f"changes/s over one call a change's, {answered}", target=target
     )
-    return {
-        "sink": kind,
-        "one_call_per_s": 1 / statistics.median(wall for wall, _ in ones),
-        "bulk_per_s": 1 / statistics.median(wall for wall, _ in bulks),
-        "times_faster": statistics.median(times),
-        "times_faster_least": min(times),
-        "times_faster_most": max(times),
-        "one_call_cpu_us": 1e6 * statistics.median(cpu for _, cpu in ones),
-        "bulk_cpu_us": 1e6 * statistics.median(cpu for _, cpu in bulks),
-        "times_less_cpu": statistics.median(cpu_times),
-        "wanted": WANTED.get(kind, DEFAULT_WANTED),
-        "requests_per_1000": requests * 1000 / BATCH,
-        "encoding_share": statistics.median(writing)
-        / BATCH
-        / statistics.median(cpu for _, cpu in bulks),
-    }
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    table = Table("sink", "one call /s", "bulk /s", "faster", "wanted", "CPU µs", "less CPU")
-    table.add_column("requests / 1000")
-    table.add_column("encoding")
-    for row in rows:
-        table.add_row(
-            row["sink"],
-            f"{row['one_call_per_s']:,.0f}",
-            f"{row['bulk_per_s']:,.0f}",
-            f"{row['times_faster']:.1f} ({row['times_faster_least']:.1f} to "
-            f"{row['times_faster_most']:.1f})",
-            f"{row['wanted']}",
-            f"{row['one_call_cpu_us']:.0f}, {row['bulk_cpu_us']:.0f}",
-            f"{row['times_less_cpu']:.1f}",
-            f"{row['requests_per_1000']:.0f}",
-            f"{row['encoding_share']:.0%}",
-        )
-    Console().print(table)
+    rates = [text_of(1 / statistics.median(side)) for side in (bulk, one)]
+    notes = f"{rates[0]} over {rates[1]} changes/s, {row['requests_per_1000']:.0f} requests / 1,000"
+    yield label.of_ratio(one, bulk, notes)
+    costs = [text_of(1e6 * statistics.median(side)) for side in (bulk_cpu, one_cpu)]
+    share = statistics.median(row["writing"][1]) / statistics.median(bulk_cpu)
+    label = Label(ROW, row["sink"], f"processor time of one call a change over ours, {answered}")
+    notes = f"{costs[0]} and {costs[1]} µs a change, {share:.0%} of ours writing JSON"
+    yield label.of_ratio(one_cpu, bulk_cpu, notes)
 
 
 def main() -> None:
-    """Measure, print and, if asked, write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="at least 3 (default 7)")
     parser.add_argument("--concurrency", type=int, default=4, help="of the sink (default 4)")
-    parser.add_argument("--answer-ms", type=float, default=0, help="of the stub (default 0)")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    gc.disable()  # one collection in one round would count against one side
-    with stub(options.answer_ms) as endpoint:
-        rows = [
-            measured(kind, options.concurrency, max(3, options.rounds), endpoint)
-            for kind in TARGETS
-        ]
-    show(rows)
-    if options.json:
-        about = {"python": platform.python_version(), "machine": platform.machine()}
-        libraries = {"boto3": version("boto3")}
-        asked = {"concurrency": options.concurrency, "answer_ms": options.answer_ms}
-        options.json.write_text(
-            json.dumps({**about, **libraries, **asked, "results": rows}, indent=2)
-        )
+    parser.add_argument("--answer-ms", type=int, default=0, help="of the stub (default 0)")
+    parser.add_argument("--processors", type=int, default=1, help="of the sink (default 1)")
+    asked = parser.parse_args()
+    measured_rows = rows(max(3, asked.rounds), asked.answer_ms, asked.concurrency, asked.processors)
+    found = [figure for row in measured_rows for figure in figures_of(row, asked.answer_ms)]
+    Console().print(*results.tables(found), sep="\n")
 
 
 if __name__ == "__main__":
