@@ -222,6 +222,16 @@ def test_logs_are_dropped_when_their_retention_is_over() -> None:
     assert deployed.properties("Function")["LoggingConfig"]["LogGroup"] == group["logGroupName"]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "mode"),
+    [({}, "PassThrough"), ({"Tracing": "Active"}, "Active")],
+    ids=["default", "active"],
+)
+def test_the_function_is_traced_only_when_asked_for(parameters: dict[str, str], mode: str) -> None:
+    properties = stack.deploy(**SECRET, **parameters).properties("Function")
+    assert properties["TracingConfig"] == {"Mode": mode}
+
+
 def test_one_key_of_the_customers_encrypts_everything_that_is_stored() -> None:
     deployed = stack.deploy(**SECRET, KmsKeyArn=KEY)
     assert queue_attributes(deployed)["KmsMasterKeyId"] == KEY

@@ -103,6 +103,7 @@ def test_every_default_is_allowed(name: str) -> None:
         ("DeadLetterRetentionS", "1209601"),
         ("PayloadRetentionDays", "14"),
         ("LogLevel", "info"),
+        ("Tracing", "active"),
         ("MetricsNamespace", ""),
         ("AlarmTopicArn", "me@example.com"),
         ("AlarmSilenceMinutes", "1"),

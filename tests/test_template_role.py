@@ -30,6 +30,10 @@ NAME = "tidemark/dev/mongodb"
 ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:tidemark/dev/mongodb-AbC123"
 KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 
+# Requests of the function's role that no SDK of ours sends: Lambda does, outside our process.
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -116,6 +120,24 @@ def test_only_a_function_in_a_vpc_may_touch_network_interfaces() -> None:
     assert inside["NetworkInterfaces"]["Resource"] == "*"
 
 
+def test_only_a_function_that_is_traced_may_write_traces() -> None:
+    """Lambda writes them with the function's role; their actions know no resource."""
+    deployed = stack.deploy(MongodbSecretId=NAME, Tracing="Active")
+    assert allowed_by(deployed, "Traces") == TRACES
+    [policy] = deployed.properties("FunctionRole")["Policies"]
+    unlimited = [each for each in policy["PolicyDocument"]["Statement"] if each["Resource"] == "*"]
+    assert [each["Sid"] for each in unlimited] == ["Traces"]
+
+
+def test_sam_adds_no_policy_of_its_own_for_traces() -> None:
+    """It does to a role that it makes: theirs is a managed one, of more than our two actions."""
+    resources = stack.translated({"MongodbSecretId": NAME, "Tracing": "Active"})["Resources"]
+    assert resources["Function"]["Properties"]["Role"] == {"Fn::GetAtt": ["FunctionRole", "Arn"]}
+    made = {name: each for name, each in resources.items() if each["Type"].startswith("AWS::IAM")}
+    assert set(made) == {"FunctionRole", "FunctionScheduleRole"}
+    assert not any("ManagedPolicyArns" in each["Properties"] for each in made.values())
+
+
 def test_a_function_outside_any_vpc_has_the_six_statements_of_its_job() -> None:
     assert set(statements(MongodbSecretId=NAME)) == {
         "Positions",
@@ -139,7 +161,6 @@ def test_what_forgets_deliveries_can_delete_no_position() -> None:
 # ------------------------------------------------------------------ the role against the code
 
 IN_BULK = {"SendMessageBatch": "SendMessage", "PublishBatch": "Publish"}  # no actions of their own
-SENT_BY_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 STREAM = """
 [[stream]]
 name = "orders"
@@ -201,12 +222,19 @@ def run_the_main_job(
 
 
 @pytest.mark.parametrize(
-    "parameters",
-    [{"MongodbSecretId": NAME}, {"MongodbParameter": "/tidemark/dev/mongodb"}],
-    ids=["secret", "parameter"],
+    ("parameters", "sent_by_lambda"),
+    [
+        ({"MongodbSecretId": NAME}, LOGS),
+        ({"MongodbParameter": "/tidemark/dev/mongodb"}, LOGS),
+        ({"MongodbSecretId": NAME, "Tracing": "Active"}, LOGS | TRACES),
+    ],
+    ids=["secret", "parameter", "traced"],
 )
 def test_the_role_allows_what_the_main_job_calls_and_nothing_else(
-    parameters: dict[str, str], mongodb_uri: str, database: Database[dict[str, Any]]
+    parameters: dict[str, str],
+    sent_by_lambda: set[str],
+    mongodb_uri: str,
+    database: Database[dict[str, Any]],
 ) -> None:
     """Red when an action is taken from the role, and when one is added that nothing calls."""
     deployed = stack.deploy(**parameters, MongodbTls="off")
@@ -218,7 +246,8 @@ def test_the_role_allows_what_the_main_job_calls_and_nothing_else(
     calls = Calls()
     run_the_main_job(variables, database)
     run_the_main_job(variables, database, expanded="true")  # a changed definition: a gap
-    assert calls.actions | SENT_BY_LAMBDA == allowed_by(deployed)
+    assert calls.actions.isdisjoint(sent_by_lambda)
+    assert calls.actions | sent_by_lambda == allowed_by(deployed)
 
 
 def variables_of(deployed: stack.Stack) -> dict[str, str]:
