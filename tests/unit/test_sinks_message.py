@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sink_kinds import Memory, batch_of, change, sink_on, sink_settings
+from sink_kinds import KINDS, Memory, batch_of, change, sink_on, sink_settings
 from tidemark.encoding import encode
 from tidemark.model import change_id
 from tidemark.sinks.message import body_of, group_of, namespace, traceparent_of
+
+if TYPE_CHECKING:
+    from tidemark.ports import Outcome
 
 XRAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 TRACEPARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
@@ -28,6 +31,10 @@ def sent(kind: str, each: dict[str, Any], **given: Any) -> dict[str, Any]:
     outcome = sink_on(client, sink_settings(kind, **given)).deliver(batch_of([each]), deadline_s=9)
     assert outcome.error is None
     return client.taken[0]
+
+
+def delivered(kind: str, each: dict[str, Any], **given: Any) -> Outcome:
+    return sink_on(Memory(), sink_settings(kind, **given)).deliver(batch_of([each]), deadline_s=9)
 
 
 @pytest.mark.parametrize("encoding", ["relaxed", "canonical", "simplified"])
@@ -65,6 +72,38 @@ def test_a_projection_keeps_what_there_is_nested_as_it_was() -> None:
         "documentKey": {"_id": 7},
         "fullDocument": {"a": {"b": 1}, "list": [{"x": 1}]},
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [5, 0, "text", "", [1, 2], False])
+def test_what_is_no_document_is_not_sent_as_one(kind: str, value: object) -> None:
+    """A pipeline may set `fullDocument` to anything; cut to fit, it would arrive as another."""
+    outcome = delivered(kind, change(7, fullDocument=value), body="document")
+    assert (outcome.delivered, outcome.named) == (0, True)
+    kind_of_value = type(value).__name__
+    assert str(outcome.error) == (
+        f"fullDocument is of type {kind_of_value}: only a document can be sent"
+    )
+
+
+def test_an_empty_document_is_a_document() -> None:
+    assert sent("sqs", change(7, fullDocument={}), body="document")["MessageBody"] == "{}"
+
+
+@pytest.mark.parametrize("kind", ["eventbridge", "kinesis"])
+def test_a_field_of_the_attributes_name_is_not_overwritten(kind: str) -> None:
+    outcome = delivered(kind, change(7, fullDocument={"tidemark": "mine"}), body="document")
+    assert outcome.named
+    assert "has a field 'tidemark'" in str(outcome.error)
+    inside = change(7, fullDocument={"in": {"tidemark": "mine"}})
+    assert sent(kind, inside, body="document")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attributes_that_are_no_text_are_left_out(kind: str) -> None:
+    """A pipeline may set them to anything; that stops no stream."""
+    for odd in ({"ns": "shop"}, {"ns": {"db": 1, "coll": None}}, {"operationType": 5}):
+        assert sent(kind, change(7, **odd))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def claim_in(body: str | bytes | Mapping[str, Any]) -> Mapping[str, Any] | None:
 def read_body(body: str | bytes | Mapping[str, Any], s3: Any) -> bytes:
     """The JSON that was sent, whether it is in the message or in S3.
 
-    `body`: as received, or parsed already, as EventBridge gives a detail.
+    `body`: as received, or parsed already, as EventBridge gives a detail; of a CloudEvent its data.
     Raises ClaimBroken where size or digest differ, and S3's own errors. Needs `s3:GetObject`.
     """
     claim = claim_in(body)

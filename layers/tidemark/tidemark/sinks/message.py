@@ -1,6 +1,7 @@
 """What is sent of a change: a body, attributes to filter by, and what keeps its order; pure."""
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from tidemark.errors import PoisonChange
 from tidemark.model import Change, Undecodable, change_id
 from tidemark.settings import Group, SinkSettings
 
+RESERVED = "tidemark"
+TRACE = b'"tidemark":'  # how a field of that name begins, at whatever depth
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
 
 
@@ -43,10 +46,14 @@ class Composer:
         if isinstance(change, Undecodable):
             raise PoisonChange(f"cannot be decoded: {type(change.cause).__name__}")
         name, group = change_id(change), self.sink.group or "document"
+        body = body_of(change, self.sink.body)
+        if not isinstance(body, Mapping):  # a pipeline may put anything there
+            kind = type(body).__name__
+            raise PoisonChange(f"fullDocument is of type {kind}: only a document can be sent")
         return Message(
             place=place,
             change_id=name,
-            body=encode(body_of(change, self.sink.body), self.sink.encoding),
+            body=encode(body, self.sink.encoding),
             attributes=attributes_of(change, self.stream, name, self.traceparent),
             group=group_of(change, self.stream, group) if self.keeps_order else "",
         )
@@ -55,7 +62,7 @@ class Composer:
 def attributes_of(
     change: Change, stream: str, name: str, traceparent: str | None = None
 ) -> dict[str, str]:
-    """What a subscription can filter by; what a change lacks is left out."""
+    """What a subscription can filter by; what a change lacks, or has as no text, is left out."""
     values = {
         "stream": stream,
         "operationType": change.get("operationType"),
@@ -63,21 +70,24 @@ def attributes_of(
         "changeId": name,
         "traceparent": traceparent,
     }
-    return {name: value for name, value in values.items() if value}
+    return {name: value for name, value in values.items() if value and isinstance(value, str)}
 
 
 def namespace(change: Change) -> str:
     """`database.collection`, or `database`; empty where the change has none."""
-    ns = change.get("ns") or {}
-    return f"{ns.get('db', '')}.{ns['coll']}" if "coll" in ns else str(ns.get("db", ""))
+    ns = change.get("ns")
+    if not isinstance(ns, Mapping):
+        return ""
+    return ".".join(name for name in (ns.get("db"), ns.get("coll")) if isinstance(name, str))
 
 
-def body_of(change: Change, body: str | tuple[str, ...]) -> Change:
+def body_of(change: Change, body: str | tuple[str, ...]) -> Any:
     """The part of a change that is sent: all of it, its document, or the paths in `body`."""
     if body == "change":
         return change
     if body == "document":
-        return change.get("fullDocument") or without_document(change)
+        document = change.get("fullDocument")
+        return without_document(change) if document is None else document
     return projected(change, [path.split(".") for path in body])
 
 
@@ -122,7 +132,12 @@ def traceparent_of(xray: str | None) -> str | None:
 
 
 def with_attributes(message: Message) -> bytes:
-    """The body with its attributes as a last key, `tidemark`: for services that have none."""
+    """The body with its attributes as a last key, `tidemark`: for services that have none.
+
+    Raises PoisonChange where a document has a field of that name: a reader would see but one.
+    """
+    if TRACE in message.body and RESERVED in json.loads(message.body):
+        raise PoisonChange(f"has a field {RESERVED!r}, which is the name of the attributes here")
     attributes = encode(message.attributes)
     comma = b"" if message.body == b"{}" else b","
-    return b'%b%b"tidemark":%b}' % (message.body[:-1], comma, attributes)
+    return b"%b%b%b%b}" % (message.body[:-1], comma, TRACE, attributes)
