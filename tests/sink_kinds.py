@@ -219,7 +219,8 @@ def change_id_of(entry: dict[str, Any]) -> str:
     """The change id that an entry of any service carries."""
     if "MessageAttributes" in entry:
         return str(entry["MessageAttributes"]["changeId"]["StringValue"])
-    return str(json.loads(entry.get("Detail") or entry["Data"])["tidemark"]["changeId"])
+    body = json.loads(entry.get("Detail") or entry["Data"])
+    return str(body["tidemark"]["changeId"] if "tidemark" in body else body["id"])
 
 
 def ids(entries: Iterable[dict[str, Any]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,11 +26,14 @@ from sink_kinds import (
     sink_on,
     sizes,
 )
+from tcp_proxy import silent_server
+from tidemark.budget import SystemClock
 from tidemark.consumer import ClaimBroken, read_body
 from tidemark.encoding import encode
-from tidemark.errors import SinkRefused
+from tidemark.errors import DeliveryFailed, SinkRefused
 from tidemark.model import change_id
 from tidemark.sinks import destinations
+from tidemark.sinks.target import REQUEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,6 +248,22 @@ def test_a_target_that_does_not_exist_is_refused(kind: str, rig: Rig, client: Fa
     settings = replace(settings_of(kind, rig), target=missing)
     with pytest.raises(SinkRefused, match="does not exist"):
         sink_on(client, settings).deliver(batch_of(changes(3)), deadline_s=9)
+
+
+@pytest.mark.usefixtures("aws_endpoint")  # for the region and the credentials
+@pytest.mark.parametrize("name", ["sqs", "eventbridge"])
+def test_a_target_that_never_answers_costs_less_than_the_reserve(name: str) -> None:
+    """G5: the run's last delivery begins with six seconds left; no change is blamed."""
+    with silent_server() as port:
+        endpoint = f"http://127.0.0.1:{port}"
+        service: Any = {"eventbridge": "events"}.get(name, name)
+        stalled = boto3.client(service, endpoint_url=endpoint, config=destinations.CLIENT)
+        sink = sink_on(stalled, sink_kinds.sink_settings(name), clock=SystemClock())
+        began_s = time.monotonic()
+        outcome = sink.deliver(batch_of(changes(30)), deadline_s=began_s + 6)
+    assert time.monotonic() - began_s < REQUEST_S <= 6
+    assert (outcome.delivered, outcome.named) == (0, False)
+    assert isinstance(outcome.error, DeliveryFailed)
 
 
 def test_a_body_over_the_limit_waits_in_s3(

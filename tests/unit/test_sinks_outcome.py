@@ -29,9 +29,11 @@ from sink_kinds import (
     sizes,
 )
 from tidemark.errors import DeliveryFailed, PoisonChange, SinkRefused
-from tidemark.model import Undecodable, change_id
+from tidemark.model import Batch, Undecodable, change_id
+from tidemark.ports import Outcome
 from tidemark.sinks.bulk import EntryRejected, Oversized, OversizeHalted
 from tidemark.sinks.outbox import MAX_TRIES
+from tidemark.sinks.refusals import OF_SQS
 from tidemark.sinks.target import Limits
 
 BY_ID = [kind for kind in KINDS if kind.startswith("s")]
@@ -40,7 +42,7 @@ PERMISSIONS = {
     "sqs-fifo": "sqs:SendMessage",
     "sns": "sns:Publish",
     "sns-fifo": "sns:Publish",
-    "eventbridge": "events:PutEvents or events:DescribeEventBus",
+    "eventbridge": "events:PutEvents",
     "kinesis": "kinesis:PutRecords",
 }
 MISSING = {
@@ -131,6 +133,49 @@ def test_what_stays_throttled_is_given_up_and_blames_no_change(kind: str) -> Non
     assert len(client.requests) <= MAX_TRIES
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_confirmed_behind_a_failed_change_is_not_sent_again_in_the_run(kind: str) -> None:
+    """G3: a throttled partition costs no duplicates of all the others, delivery after delivery."""
+    client = Faulty(Memory(), always(1, Fate.THROTTLED))
+    sink, rest = sink_on(client, sink_settings(kind)), batch_of(changes(9))
+    for _ in range(3):
+        outcome = sink.deliver(rest, deadline_s=99)
+        rest = rest[outcome.delivered :]
+    assert len(rest) == 8
+    client.fates = Fates()
+    assert sink.deliver(rest, deadline_s=99) == Outcome(8)
+    assert sorted(ids(client.taken)) == sorted(map(change_id, changes(9)))
+
+
+def test_another_run_sends_again_what_was_confirmed_behind_a_failed_change() -> None:
+    """Whoever moves a position back, or restores it, gets the changes behind it."""
+    client = Faulty(Memory(), always(0, Fate.THROTTLED))
+    sink = sink_on(client, sink_settings("sqs"))
+    sink.deliver(batch_of(changes(4)), deadline_s=99)
+    client.fates = Fates()
+    assert sink.deliver(Batch("orders", changes(4), 2), deadline_s=99) == Outcome(4)
+    assert len(client.taken) == 3 + 4
+
+
+def test_what_is_confirmed_for_one_stream_is_not_for_another() -> None:
+    client = Faulty(Memory(), always(0, Fate.THROTTLED))
+    sink = sink_on(client, sink_settings("sqs"))
+    for stream in ("orders", "copies"):
+        sink.deliver(Batch(stream, changes(4), 1), deadline_s=99)
+    assert len(client.taken) == 2 * 3
+
+
+def test_a_poison_change_behind_confirmed_ones_is_named_at_its_place() -> None:
+    client = Faulty(Memory(), always(0, Fate.THROTTLED))
+    sink = sink_on(client, sink_settings("sqs"))
+    batch = batch_of([*changes(3), change(3, fullDocument={"x": object()})])
+    assert sink.deliver(batch, deadline_s=99).delivered == 0
+    client.fates = Fates()
+    outcome = sink.deliver(batch, deadline_s=99)
+    assert (outcome.delivered, outcome.named) == (3, True)
+    assert isinstance(outcome.error, PoisonChange)
+
+
 @pytest.mark.parametrize("kind", [*BY_ID, "eventbridge"])
 def test_a_rejected_entry_is_named_and_not_tried_again(kind: str) -> None:
     client = Faulty(Memory(), always(2, Fate.REJECTED))
@@ -205,10 +250,17 @@ def test_an_event_bus_that_denies_one_event_is_fatal_too() -> None:
         def put_events(self, *, Entries: Any) -> Any:  # noqa: N803
             return {"Entries": [{"ErrorCode": "AccessDeniedException"} for _ in Entries]}
 
-    with pytest.raises(
-        SinkRefused, match="lacks events:PutEvents or events:DescribeEventBus on bus"
-    ):
+    with pytest.raises(SinkRefused, match="lacks events:PutEvents on bus"):
         sink_on(Denying(), sink_settings("eventbridge")).deliver(batch_of(changes(1)), deadline_s=9)
+
+
+def test_an_event_bus_that_may_not_be_asked_for_names_the_other_permission() -> None:
+    class Hidden(Memory):
+        def describe_event_bus(self, *, Name: str) -> Any:  # noqa: ARG002, N803
+            raise client_error("AccessDeniedException")
+
+    with pytest.raises(SinkRefused, match="lacks events:DescribeEventBus on bus"):
+        sink_on(Hidden(), sink_settings("eventbridge")).deliver(batch_of(changes(1)), deadline_s=9)
 
 
 @pytest.mark.parametrize("kind", MISSING)
@@ -232,17 +284,64 @@ def test_a_bus_that_does_not_exist_is_fatal_though_it_would_take_the_events() ->
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("error", "told"),
     [
-        ("InvalidAddress", "cannot be used as it is"),
-        ("InvalidClientTokenId", "the credentials are not valid"),
+        (client_error("InvalidAddress"), "cannot be used as it is"),
+        (client_error(f"{OF_SQS}UnsupportedOperation"), "cannot be used as it is"),
+        (client_error("InvalidClientTokenId", 403), "the credentials are not valid"),
+        (client_error("403", 403), r"was not reached \(403\)"),
+        (client_error("unknown", 401), "was not reached"),
+        (client_error("404", 404), "was not reached"),
+        (client_error("407", 407), "check AWS_ENDPOINT_URL, proxies and sqs:SendMessage"),
     ],
 )
-def test_a_mistake_of_the_stack_is_blamed_on_no_change(code: str, told: str) -> None:
+def test_a_mistake_of_the_stack_is_blamed_on_no_change(error: Exception, told: str) -> None:
     """G1: else every change of the stream would be set aside, one by one."""
-    client = Faulty(Memory(), errors=[client_error(code, 403)])
+    client = Faulty(Memory(), errors=[error])
     with pytest.raises(SinkRefused, match=told):
         sink_on(client, sink_settings("sqs")).deliver(batch_of(changes(3)), deadline_s=9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        client_error("MalformedQueryString"),
+        client_error("ErrorOfNextYear", 418),
+        client_error("RequestTimeTooSkewed", 403),
+        client_error("RequestThrottled", 403),
+        client_error("KMS.ThrottlingException"),
+        client_error("KmsThrottled"),
+    ],
+    ids=lambda error: error.response["Error"]["Code"],
+)
+def test_what_nobody_knows_or_time_may_mend_is_tried_again(kind: str, error: Exception) -> None:
+    """G1: it sets no change aside; a stream that cannot go on says so, run after run."""
+    client = Faulty(Memory(), errors=[error] * 100)
+    outcome = sink_on(client, sink_settings(kind)).deliver(batch_of(changes(3)), deadline_s=99)
+    assert (outcome.delivered, type(outcome.error)) == (0, DeliveryFailed)
+    client.errors.clear()
+    assert sink_on(client, sink_settings(kind)).deliver(batch_of(changes(3)), deadline_s=9) == (
+        Outcome(3)
+    )
+
+
+@pytest.mark.parametrize("code", ["Throttled", "KMS.ThrottlingException", "RequestThrottled"])
+def test_an_entry_that_is_throttled_is_no_rejection_though_it_is_called_the_senders_fault(
+    code: str,
+) -> None:
+    class Throttling(Memory):
+        def _by_id(self, entries: Any) -> Any:
+            return {
+                "Failed": [
+                    {"Id": each["Id"], "Code": code, "SenderFault": True} for each in entries
+                ]
+            }
+
+    outcome = sink_on(Throttling(), sink_settings("sns")).deliver(
+        batch_of(changes(1)), deadline_s=99
+    )
+    assert isinstance(outcome.error, DeliveryFailed)
 
 
 def test_a_key_that_the_role_cannot_use_is_fatal_and_says_so() -> None:
@@ -256,8 +355,41 @@ def test_the_deadline_ends_a_delivery_behind_at_least_one_request(kind: str) -> 
     """G5: what is not sent in time is no failure."""
     client = Faulty(Memory())
     settings = sink_settings(kind, concurrency=1)
-    outcome = sink_on(client, settings).deliver(batch_of(changes(1_200)), deadline_s=0)
+    outcome = sink_on(client, settings).deliver(batch_of(changes(1_200)), deadline_s=2)
     assert (outcome.delivered, outcome.error) == (PER_REQUEST[kind], None)
+
+
+@pytest.mark.parametrize(("deadline_s", "requests"), [(0, 1), (6.9, 1), (7, 2), (9, 4)])
+def test_a_request_begins_only_where_the_slowest_would_end_in_time(
+    deadline_s: float, requests: int
+) -> None:
+    """G5: a second each; two attempts at a target that does not answer take six."""
+    clock = Clock()
+
+    class Slow(Memory):
+        def _by_id(self, entries: Any) -> Any:
+            clock.sleep_s(1)
+            return super()._by_id(entries)
+
+    client = Faulty(Slow())
+    sink = sink_on(client, sink_settings("sqs", concurrency=1), clock=clock)
+    outcome = sink.deliver(batch_of(changes(100)), deadline_s=deadline_s)
+    assert (len(client.requests), outcome.delivered) == (requests, 10 * requests)
+
+
+def test_a_bus_that_is_slow_to_be_found_leaves_the_events_to_the_next_delivery() -> None:
+    clock = Clock()
+
+    class Slow(Memory):
+        def describe_event_bus(self, *, Name: str) -> Any:  # noqa: N803
+            clock.sleep_s(5)
+            return {"Name": Name}
+
+    client = Slow()
+    outcome = sink_on(client, sink_settings("eventbridge"), clock=clock).deliver(
+        batch_of(changes(3)), deadline_s=6
+    )
+    assert (outcome.delivered, outcome.error, client.taken) == (0, None, [])
 
 
 @pytest.mark.parametrize("deadline_s", [0, 1])

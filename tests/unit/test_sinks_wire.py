@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -18,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
-from sink_kinds import KINDS, batch_of, change, sink_on, sink_settings
+from sink_kinds import KINDS, Memory, batch_of, change, sink_on, sink_settings
 from tidemark.sinks.destinations import CLIENT, target_of
 from tidemark.sinks.refusals import SDK_ERRORS, failure_of
 from tidemark.sinks.wire import as_form, host_of
@@ -121,6 +124,25 @@ def test_the_signature_is_of_the_body_that_is_sent(kind: str) -> None:
 def test_the_host_is_named_as_the_signature_has_it(url: str, expected: str) -> None:
     auth = SigV4Auth(Credentials("a", "b"), "sqs", "us-east-1")
     assert host_of(url) == expected == auth.headers_to_sign(AWSRequest("POST", url))["host"]
+
+
+def test_streams_that_share_a_client_prepare_it_one_at_a_time() -> None:
+    """G1: its events take no threads, and a handler lost fails every delivery of the container."""
+    met = threading.Barrier(2)
+
+    def register(*_: Any) -> None:
+        with suppress(threading.BrokenBarrierError):
+            met.wait(timeout=0.1)
+            raise AssertionError("two at once")
+
+    client = Memory()
+    client.meta.events.register = register
+    with ThreadPoolExecutor(2) as pool:
+        made = [
+            pool.submit(target_of, sink_settings("sqs"), lambda _service, _region: client)
+            for _ in range(2)
+        ]
+    assert [each.result().limits.entries for each in made] == [10, 10]
 
 
 def _text(value: Any) -> str:

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import ClientError
-
 from tidemark.errors import SinkRefused
-from tidemark.sinks.refusals import failure_of, raise_if_refused
+from tidemark.sinks.refusals import SDK_ERRORS, failure_of, raise_if_refused
+from tidemark.sinks.target import Failure
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -53,10 +52,10 @@ class ClaimCheck:
         }
         return json.dumps({"$claimCheck": pointer}, separators=(",", ":")).encode()
 
-    def put(self, payload: Payload) -> None:
-        """Store the body; it is durable on return.
+    def put(self, payload: Payload) -> Failure | None:
+        """Store the body; it is durable when the answer is None. Raises SinkRefused.
 
-        Raises SinkRefused, naming what is missing, and the SDK's errors for what may pass.
+        No failure of the bucket's is the change's: it is never `rejected`.
         """
         try:
             self._s3().put_object(
@@ -65,10 +64,13 @@ class ClaimCheck:
                 Body=payload.body,
                 ContentType="application/json",
             )
-        except ClientError as error:
-            place = f"arn:aws:s3:::{self._bucket}/*"
-            try:
-                raise_if_refused(failure_of(error).code, "s3:PutObject", place)
-            except SinkRefused as refused:
-                raise SinkRefused(f"claim check: {refused}") from None
-            raise
+        except SDK_ERRORS as error:
+            return self._failure(failure_of(error))
+        return None
+
+    def _failure(self, failure: Failure) -> Failure:
+        try:
+            raise_if_refused(failure, "s3:PutObject", f"arn:aws:s3:::{self._bucket}/*")
+        except SinkRefused as refused:
+            raise SinkRefused(f"claim check: {refused}") from None
+        return Failure(f"{failure.code} (claim check)")

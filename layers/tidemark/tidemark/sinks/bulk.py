@@ -1,35 +1,30 @@
-"""A batch goes out in full requests, each entry until the service has confirmed it.
+"""A batch of changes as entries of a service's requests, and what comes of them.
 
-An entry that fails is sent again by itself, with the next request, after a backoff with full
-jitter; requests run in parallel. What comes of the batch is what the error tree says:
+What comes of the batch is what the error tree says:
 
     delivered  the entries confirmed from the start without a gap
     error      PoisonChange: cannot be written, is rejected or too large; OversizeHalted: the sink
                says halt; DeliveryFailed: the target fails; None: the deadline came first
 
-Some behind a failed entry may have been delivered already. They come again, with the same id.
+Some behind a failed entry may have been delivered already. The same run does not send them again
+(`confirmed.py`); a later one does, with the same id.
 """
 
 import os
-import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import NoReturn
 
 from tidemark.claimcheck import ClaimCheck, payload_of
-from tidemark.errors import DeliveryFailed, FatalError, PoisonChange, SinkRefused
+from tidemark.errors import DeliveryFailed, FatalError, PoisonChange
 from tidemark.model import Batch
 from tidemark.ports import Clock, Outcome
 from tidemark.settings import SinkSettings
+from tidemark.sinks.confirmed import Confirmed
 from tidemark.sinks.message import Composer, Message, traceparent_of
 from tidemark.sinks.outbox import Entry, Outbox
-from tidemark.sinks.refusals import SDK_ERRORS, failure_of, raise_if_refused
-from tidemark.sinks.target import NO_ANSWER, Answers, Failure, Limits, Target
-
-BACKOFF_BASE_S = 0.1
-BACKOFF_CAP_S = 2.0
-SETTLE_S = 0.5  # before the deadline: for the answer of the last request
+from tidemark.sinks.sending import Sending
+from tidemark.sinks.target import Limits, Target
 
 
 class EntryRejected(PoisonChange):
@@ -61,32 +56,42 @@ class BulkSink:
         self._target = target
         self._claim_check = claim_check
         self._clock = clock
+        self._confirmed = Confirmed()
+
+    @property
+    def may_hang_on_a_change(self) -> bool:
+        """A request that is not answered is its target's doing."""
+        return False
 
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
         """Send the batch, at least one request of it. Raises SinkRefused."""
         target = self._target()
         limits = target.limits.overridden(self._settings)
-        entries, stopped = self._entries(batch, target, limits)
-        outbox = Outbox(entries, limits, keeps_order=target.keeps_order)
-        self._drain(outbox, target, len(entries), deadline_s - SETTLE_S)
-        if outbox.delivered == len(entries):
-            return Outcome(len(entries), stopped, named=stopped is not None)
+        confirmed = self._confirmed.places(batch)
+        entries, count, stopped = self._entries(batch, confirmed, target, limits)
+        outbox = Outbox(count, entries, limits, keeps_order=target.keeps_order)
+        Sending(self._settings, target, self._claim_check, self._clock, outbox, deadline_s).run()
+        self._confirmed.remember(batch, outbox.delivered, outbox.ahead)
+        if outbox.delivered == count:
+            return Outcome(count, stopped, named=stopped is not None)
         return self._outcome(outbox)
 
     def _entries(
-        self, batch: Batch, target: Target, limits: Limits
-    ) -> tuple[list[Entry], Exception | None]:
-        """The batch's entries up to the first change that cannot be sent, and why it cannot."""
+        self, batch: Batch, confirmed: Container[int], target: Target, limits: Limits
+    ) -> tuple[list[Entry], int, Exception | None]:
+        """What is to be sent of the batch up to the first change that cannot be, where, and why."""
         traceparent = traceparent_of(os.environ.get("_X_AMZN_TRACE_ID"))
         composer = Composer(batch.stream, self._settings, target.keeps_order, traceparent)
         entries: list[Entry] = []
-        try:
-            for place, change in enumerate(batch):
+        for place, change in enumerate(batch):
+            if place in confirmed:
+                continue
+            try:
                 message = composer.message(change, place)
                 entries.append(self._entry(message, batch.stream, target, limits))
-        except (PoisonChange, OversizeHalted) as stopped:
-            return entries, stopped
-        return entries, None
+            except (PoisonChange, OversizeHalted) as stopped:
+                return entries, place, stopped
+        return entries, len(batch), None
 
     def _entry(self, message: Message, stream: str, target: Target, limits: Limits) -> Entry:
         """A message as an entry; of one over the limit, a claim to its body."""
@@ -106,73 +111,6 @@ class BulkSink:
             raise OversizeHalted(told)
         raise Oversized(told)
 
-    def _drain(self, outbox: Outbox, target: Target, count: int, stop_s: float) -> None:
-        """Empty the outbox with as many threads as there can be requests; return when all end."""
-        workers = min(self._settings.concurrency, -(-count // target.limits.entries))
-        if workers <= 1:
-            self._work(outbox, target, stop_s)
-            return
-        with ThreadPoolExecutor(workers) as pool:
-            working = [pool.submit(self._work, outbox, target, stop_s) for _ in range(workers)]
-        for each in working:
-            each.result()
-
-    def _work(self, outbox: Outbox, target: Target, stop_s: float) -> None:
-        try:
-            while request := outbox.take():
-                self._send(request, outbox, target, stop_s)
-                if self._clock.monotonic_s() >= stop_s:
-                    outbox.close()
-        except BaseException:
-            outbox.close()
-            raise
-
-    def _send(
-        self, request: Sequence[Entry], outbox: Outbox, target: Target, stop_s: float
-    ) -> None:
-        answers = self._answers(request, target)
-        if len(request) > 1 and all(answer and answer.rejected for answer in answers):
-            outbox.isolate(request)
-            return
-        failed = [(entry, answer) for entry, answer in zip(request, answers, strict=True) if answer]
-        outbox.confirm(
-            [entry for entry, answer in zip(request, answers, strict=True) if not answer]
-        )
-        if failed:
-            entries = [entry for entry, _ in failed]
-            self._back_off(outbox.tries_of(entries), stop_s)
-            outbox.put_back(entries, [answer for _, answer in failed])
-
-    def _answers(self, request: Sequence[Entry], target: Target) -> Answers:
-        """One answer an entry, whatever the service does."""
-        try:
-            for entry in request:
-                if entry.payload is not None:
-                    self._claim_check.put(entry.payload)
-            answers = target.send([entry.values for entry in request])
-        except SDK_ERRORS as error:
-            answers = [failure_of(error)] * len(request)
-        missing = len(request) - len(answers)
-        answers = [*answers, *[NO_ANSWER] * missing][: len(request)]
-        for answer in answers:
-            self._raise_if_refused(answer, target)
-        return answers
-
-    def _raise_if_refused(self, answer: Failure | None, target: Target) -> None:
-        if answer is None:
-            return
-        try:
-            raise_if_refused(answer.code, target.permission, self._settings.target)
-        except SinkRefused as refused:
-            raise SinkRefused(f"sink {self._settings.name!r}: {refused}") from None
-
-    def _back_off(self, tries: int, stop_s: float) -> None:
-        bound = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0**tries)
-        left_s = stop_s - self._clock.monotonic_s()
-        delay = random.uniform(0, bound)  # noqa: S311 - no secret
-        if left_s > 0:
-            self._clock.sleep_s(min(delay, left_s))
-
     def _outcome(self, outbox: Outbox) -> Outcome:
         delivered = outbox.delivered
         failure = outbox.failure_of(delivered)
@@ -180,5 +118,6 @@ class BulkSink:
             return Outcome(delivered)
         told = f"sink {self._settings.name!r}: {self._settings.type} answered {failure.code}"
         if failure.rejected:
-            return Outcome(delivered, EntryRejected(told), named=True)
+            size = outbox.size_bytes_of(delivered)
+            return Outcome(delivered, EntryRejected(f"{told} to its {size} bytes"), named=True)
         return Outcome(delivered, DeliveryFailed(told))

@@ -18,8 +18,8 @@ from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
-# Source: the user guide's 256 KB an entry and a request; the API reference says 1 MB. The less.
-LIMITS = Limits(entries=10, batch_bytes=262_144, message_bytes=262_144)
+# Source: the user guide, "less than 256 KB" an entry and a request; the API reference says 1 MB.
+LIMITS = Limits(entries=10, batch_bytes=262_143, message_bytes=262_143)
 DETAIL_TYPE = "mongodb.{operationType}"
 DETAIL_TYPE_LENGTH = 128
 # Source: PutEvents, API reference, "Non-retryable errors"; the others are refusals.
@@ -31,7 +31,6 @@ class EventBridgeTarget:
 
     limits = LIMITS
     keeps_order = False
-    permission = "events:PutEvents or events:DescribeEventBus"
 
     def __init__(self, client: "EventBridgeClient", sink: SinkSettings) -> None:
         write_bodies(client, "eventbridge.PutEvents", "Entries", as_json)
@@ -61,11 +60,17 @@ class EventBridgeTarget:
         }
         return values, len(self._source) + len(detail_type.encode()) + len(detail)
 
-    def send(self, entries: Entries) -> Answers:
-        """One PutEvents; before the first, proof that there is a bus."""
+    @property
+    def permission(self) -> str:
+        """Of two requests the one that comes next."""
+        return "events:PutEvents" if self._exists else "events:DescribeEventBus"
+
+    def send(self, entries: Entries) -> Answers | None:
+        """One PutEvents; before the first, proof that there is a bus: one DescribeEventBus."""
         if not self._exists:
             self._client.describe_event_bus(Name=self._bus)
             self._exists = True
+            return None
         answer = self._client.put_events(Entries=list(entries))  # type: ignore[arg-type]
         return [_failure(each.get("ErrorCode")) for each in answer.get("Entries", ())]
 

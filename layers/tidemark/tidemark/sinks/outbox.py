@@ -7,6 +7,9 @@
 Only the oldest unconfirmed entry of a group can be taken. A request therefore never holds two of
 one group, and none is sent while an earlier one of its group may still fail: the order of a group
 survives partial failures, however many threads send.
+
+An entry with a payload is taken alone, to have the payload put aside, and then returned: it joins a
+request once its message is all there is to send.
 """
 
 import heapq
@@ -20,11 +23,15 @@ from tidemark.claimcheck import Payload
 from tidemark.sinks.target import Failure, Limits
 
 MAX_TRIES = 8
+FULL_ENOUGH = 10  # entries of a request that is not held back for another's payload
 
 
 @dataclass(slots=True)  # not frozen, which would double the cost of making one
 class Entry:
-    """One message of a request; `place` is its index in the batch."""
+    """One message of a request; `place` is its index in the batch.
+
+    `payload`: what must be put aside before it may be sent.
+    """
 
     place: int
     group: str
@@ -34,16 +41,20 @@ class Entry:
 
 
 class Outbox:
-    """Entries in the order of their places, which count from 0 without a gap."""
+    """The first `count` changes of a batch; those without an entry are delivered already."""
 
-    def __init__(self, entries: Sequence[Entry], limits: Limits, *, keeps_order: bool) -> None:
-        self._entries = entries
+    def __init__(
+        self, count: int, entries: Sequence[Entry], limits: Limits, *, keeps_order: bool
+    ) -> None:
+        self._entries = {each.place: each for each in entries}
         self._limits = limits
         self._groups = _groups_of(entries) if keeps_order else {}
         behind = {place for group in self._groups.values() for place in list(group)[1:]}
-        self._ready = [each.place for each in entries if each.place not in behind]  # a heap
-        self._delivered = bytearray(len(entries))
-        self._end = len(entries)  # nothing from here on is sent any more
+        self._ready = [place for place in self._entries if place not in behind]  # a heap
+        self._waiting = bytearray(count)
+        for place in self._entries:
+            self._waiting[place] = 1
+        self._end = count  # nothing from here on is sent any more
         self._in_flight = 0
         self._alone: set[int] = set()
         self._tries: Counter[int] = Counter()
@@ -51,14 +62,30 @@ class Outbox:
         self._changed = threading.Condition()
 
     @property
+    def tasks(self) -> int:
+        """How many threads could be busy at first: payloads to put aside, requests to send."""
+        payloads = sum(entry.payload is not None for entry in self._entries.values())
+        return payloads - (-len(self._entries) // self._limits.entries)
+
+    @property
     def delivered(self) -> int:
-        """How many entries from the start are confirmed without a gap."""
-        gap = self._delivered.find(0)
-        return len(self._entries) if gap < 0 else gap
+        """How many changes from the start are confirmed without a gap."""
+        gap = self._waiting.find(1)
+        return len(self._waiting) if gap < 0 else gap
+
+    @property
+    def ahead(self) -> list[int]:
+        """The places confirmed behind the first that is not."""
+        waiting = self._waiting
+        return [place for place in range(self.delivered, len(waiting)) if not waiting[place]]
 
     def failure_of(self, place: int) -> Failure | None:
         """Why the entry was last refused, None if it never was."""
         return self._failures.get(place)
+
+    def size_bytes_of(self, place: int) -> int:
+        """The entry's bytes, as the service counts them."""
+        return self._entries[place].size_bytes
 
     def take(self) -> list[Entry]:
         """A request as full as may be, the oldest entries first; empty when all is over.
@@ -76,8 +103,15 @@ class Outbox:
         """Each of `entries` is delivered: the next of its group can be taken."""
         with self._changed:
             for entry in entries:
-                self._delivered[entry.place] = 1
+                self._waiting[entry.place] = 0
                 self._free_next(entry.group)
+            self._landed(len(entries))
+
+    def give_back(self, entries: Sequence[Entry]) -> None:
+        """Nothing was tried with `entries`: each can be taken again."""
+        with self._changed:
+            for entry in entries:
+                heapq.heappush(self._ready, entry.place)
             self._landed(len(entries))
 
     def put_back(self, entries: Sequence[Entry], failures: Sequence[Failure]) -> None:
@@ -94,10 +128,8 @@ class Outbox:
     def isolate(self, entries: Sequence[Entry]) -> None:
         """A request was rejected whole: each of `entries` is sent alone, to find which is meant."""
         with self._changed:
-            for entry in entries:
-                self._alone.add(entry.place)
-                heapq.heappush(self._ready, entry.place)
-            self._landed(len(entries))
+            self._alone.update(entry.place for entry in entries)
+        self.give_back(entries)
 
     def close(self) -> None:
         """Nothing is sent any more; what is in flight may still be confirmed."""
@@ -129,6 +161,8 @@ class Outbox:
         left_bytes = self._limits.batch_bytes
         while self._has_ready() and len(request) < self._limits.entries:
             entry = self._entries[self._ready[0]]
+            if entry.payload is not None and len(request) < FULL_ENOUGH:
+                return self._alone_before(request)
             if request and not self._joins(entry, left_bytes):
                 break
             heapq.heappop(self._ready)
@@ -138,8 +172,16 @@ class Outbox:
                 break
         return request
 
+    def _alone_before(self, request: Sequence[Entry]) -> list[Entry]:
+        """The oldest that is ready, whose payload comes first; `request` waits for it."""
+        entry = self._entries[heapq.heappop(self._ready)]
+        for each in request:
+            heapq.heappush(self._ready, each.place)
+        return [entry]
+
     def _joins(self, entry: Entry, left_bytes: int) -> bool:
-        return entry.size_bytes <= left_bytes and entry.place not in self._alone
+        fits = entry.size_bytes <= left_bytes
+        return fits and entry.payload is None and entry.place not in self._alone
 
     def _failed(self, place: int, failure: Failure) -> None:
         self._failures[place] = failure

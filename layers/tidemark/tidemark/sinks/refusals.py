@@ -1,4 +1,9 @@
-"""What a service's error code means for the entry, the request or the sink."""
+"""What a service's error means: for one entry, for the request, or for whoever runs the stack.
+
+Only what a service is known to say of a message is a rejection of that message. Whatever else it
+refuses, an operator must see to (`SinkRefused`) or time may mend (it is tried again): a proxy's
+page, a wrong endpoint or a new error code sets no change aside (G1).
+"""
 
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
@@ -7,7 +12,24 @@ from tidemark.errors import SinkRefused
 from tidemark.sinks.target import Failure
 
 SDK_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # the last: a proxy's HTML
-TRANSIENT = frozenset(
+OF_SQS = "AWS.SimpleQueueService."  # a prefix of some codes, by the SDK's version
+
+REJECTIONS = frozenset(  # of a request, for what is in it
+    {
+        "BatchRequestTooLong",
+        "InvalidArgumentException",
+        "InvalidMessageContents",
+        "InvalidParameter",
+        "InvalidParameterValue",
+        "ParameterValueInvalid",
+        "RequestEntityTooLarge",
+        "RequestEntityTooLargeException",
+        "SerializationException",
+        "ValidationException",
+    }
+)
+TOO_LARGE = 413
+TRANSIENT = frozenset(  # beside everything that calls itself throttled
     {
         "BandwidthLimitExceeded",
         "ExpiredToken",
@@ -17,24 +39,17 @@ TRANSIENT = frozenset(
         "InternalException",
         "InternalFailure",
         "InternalFailureException",
-        "KMSThrottling",
-        "KMSThrottlingException",
-        "KmsThrottled",
         "LimitExceededException",
         "OverLimit",
         "PriorRequestNotComplete",
         "ProvisionedThroughputExceededException",
         "RequestExpired",
         "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
+        "RequestTimeTooSkewed",
         "RequestTimeout",
         "RequestTimeoutException",
         "ServiceUnavailable",
         "SlowDown",
-        "ThrottledException",
-        "Throttling",
-        "ThrottlingException",
         "TooManyRequestsException",
     }
 )
@@ -42,16 +57,18 @@ DENIED = frozenset(
     {
         "AccessDenied",
         "AccessDeniedException",
+        "AuthFailure",
         "AuthorizationError",
         "AuthorizationErrorException",
+        "NotAuthorized",
         "NotAuthorizedForDetailTypeException",
         "NotAuthorizedForSourceException",
     }
 )
 MISSING = frozenset(
     {
-        "AWS.SimpleQueueService.NonExistentQueue",
         "NoSuchBucket",
+        "NonExistentQueue",
         "NotFound",
         "NotFoundException",
         "QueueDoesNotExist",
@@ -63,6 +80,7 @@ BAD_CREDENTIALS = frozenset(
         "InvalidAccessKeyId",
         "InvalidAccountIdException",
         "InvalidClientTokenId",
+        "InvalidToken",
         "IncompleteSignature",
         "InvalidSignatureException",
         "MissingAuthenticationToken",
@@ -73,21 +91,38 @@ BAD_CREDENTIALS = frozenset(
 )
 UNUSABLE = frozenset(  # said of the target or the account, in a request that is as it should be
     {
+        "AccountProblem",
+        "AllAccessDisabled",
         "EndpointDisabled",
         "EndpointDisabledException",
+        "InvalidAction",
         "InvalidAddress",
+        "InvalidBucketName",
         "InvalidSecurity",
         "InvalidSecurityException",
         "OptInRequired",
+        "PermanentRedirect",
         "SubscriptionRequiredException",
         "UnknownOperationException",
         "UnsupportedOperation",
     }
 )
+TURNED_AWAY = frozenset({301, 401, 403, 404, 407})  # whoever answered, it was not for the message
 
 
-def raise_if_refused(code: str, permission: str, target: str) -> None:
-    """Raise SinkRefused where `code` says that no entry can ever be taken, naming the remedy."""
+def plain(code: object) -> str:
+    """A code as the service's reference spells it."""
+    return str(code).removeprefix(OF_SQS)
+
+
+def is_transient(code: str) -> bool:
+    """Whether the same request may succeed later."""
+    return code in TRANSIENT or "throttl" in code.lower()
+
+
+def raise_if_refused(failure: Failure, permission: str, target: str) -> None:
+    """Raise SinkRefused where no entry can ever be taken, naming what an operator must mend."""
+    code = failure.code
     if code in MISSING:
         raise SinkRefused(f"{target} does not exist in this region and account ({code})")
     if code in DENIED:
@@ -96,17 +131,24 @@ def raise_if_refused(code: str, permission: str, target: str) -> None:
         raise SinkRefused(f"the credentials are not valid for {target} ({code})")
     if code in UNUSABLE:
         raise SinkRefused(f"{target} cannot be used as it is ({code})")
-    if code.upper().startswith("KMS") and code not in TRANSIENT:
+    if code.upper().startswith("KMS") and not is_transient(code):
         raise SinkRefused(
             f"the function's role lacks kms:GenerateDataKey and kms:Decrypt on the key of "
             f"{target}, or the key cannot be used ({code})"
         )
+    if failure.turned_away:
+        raise SinkRefused(
+            f"{target} was not reached ({code}): what is at the endpoint, or on the way, refused "
+            f"the request; check AWS_ENDPOINT_URL, proxies and {permission}"
+        )
 
 
 def failure_of(error: Exception) -> Failure:
-    """What one of `SDK_ERRORS` says; `rejected` where the service blames the request."""
+    """What one of `SDK_ERRORS` says of the request."""
     if not isinstance(error, ClientError):
         return Failure(type(error).__name__)
-    code = str(error.response.get("Error", {}).get("Code", "unknown"))
+    code = plain(error.response.get("Error", {}).get("Code", "unknown"))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
-    return Failure(code, rejected=status < 500 and status != 429 and code not in TRANSIENT)
+    rejected = code in REJECTIONS or status == TOO_LARGE
+    turned_away = status in TURNED_AWAY and not rejected and not is_transient(code)
+    return Failure(code, rejected=rejected, turned_away=turned_away)

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message
-from tidemark.sinks.refusals import TRANSIENT
+from tidemark.sinks.refusals import is_transient, plain
 from tidemark.sinks.target import NO_ANSWER, Answers, Entries, Failure, Limits
 from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 from tidemark.targets import is_fifo
@@ -97,5 +97,5 @@ def answers_by_id(entries: Entries, answer: Any) -> Answers:
 
 def _failure(each: Any) -> Failure:
     """A fault of the sender's is a rejection; being throttled is called one too, and is none."""
-    code = str(each.get("Code", "unknown"))
-    return Failure(code, rejected=bool(each.get("SenderFault")) and code not in TRANSIENT)
+    code = plain(each.get("Code", "unknown"))
+    return Failure(code, rejected=bool(each.get("SenderFault")) and not is_transient(code))

@@ -7,6 +7,11 @@ from typing import Any, Protocol
 from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Message
 
+# What a request takes at the most: two attempts of 1 s to connect (and, then, to send its 10 MiB)
+# and 1.5 s to answer, 1 s apart: no more than the reserve that a run keeps behind its last read.
+CONNECT_S, ANSWER_S, ATTEMPTS, PAUSE_S = 1.0, 1.5, 2, 1.0
+REQUEST_S = ATTEMPTS * (CONNECT_S + ANSWER_S) + (ATTEMPTS - 1) * PAUSE_S
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -24,10 +29,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one entry was not taken. `rejected`: it never will be, as it is."""
+    """Why one entry was not taken.
+
+    `rejected`: it never will be, as it is. `turned_away`: nobody looked at it.
+    """
 
     code: str
     rejected: bool = False
+    turned_away: bool = False
 
 
 NO_ANSWER = Failure("NoAnswer")  # the service's answer lacks the entry
@@ -40,7 +49,7 @@ class Target(Protocol):
     """One service: how a message is put into a request, and how a request is sent.
 
     `keeps_order`: what is sent after the answer to a first request is read after it, within a
-    group. `permission` and `remedies` tell a refusal: a remedy by the service's own error code.
+    group. One object serves one delivery, whose requests may be sent by several threads.
     """
 
     @property
@@ -53,10 +62,13 @@ class Target(Protocol):
 
     @property
     def permission(self) -> str:
-        """The IAM action that `send` needs."""
+        """The IAM action that the next request needs: what a refusal of it names."""
 
     def entry(self, message: Message) -> tuple[dict[str, Any], int]:
         """A message as an entry of a request, and its bytes as the service counts them."""
 
-    def send(self, entries: Entries) -> Answers:
-        """One request, one answer an entry. Raises the SDK's own errors."""
+    def send(self, entries: Entries) -> Answers | None:
+        """One request, one answer an entry. Raises the SDK's own errors.
+
+        None: something else had to be asked first, and was; the entries are still to be sent.
+        """
