@@ -32,6 +32,7 @@ class RecordingSink:
     delivered: list[object] = field(default_factory=list)
     delivered_ids: list[str] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
+    may_hang_on_a_change: bool = True
 
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:  # noqa: ARG002 - manual time
         """Record `batch`, then let what is scripted become of it."""

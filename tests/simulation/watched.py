@@ -124,6 +124,8 @@ class WatchedStore:
 class WatchedSink:
     """The sink as one process sees it. A delivery has begun before anything can interrupt it."""
 
+    may_hang_on_a_change = True
+
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process

@@ -348,6 +348,33 @@ def test_a_hang_alone_is_one_attempt() -> None:
     assert stage.stored.attempts.count == 1
 
 
+@pytest.mark.parametrize("killed_runs", [0, 2])
+def test_a_target_that_hangs_accuses_nobody_however_often(killed_runs: int) -> None:
+    """G1: a request without an answer is no change's doing, though the process ends with it."""
+    stage = Stage(insert(1), insert(2), max_attempts=1)
+    for number in range(killed_runs):
+        now_ms = stage.clock.time_ms()
+        stage.store.acquire("orders", f"killed {number}", now_ms=now_ms, expires_at_ms=now_ms)
+    stage.sink.may_hang_on_a_change = False
+    run = stage.made()
+
+    def hang(_: Batch) -> None:
+        run.record_hung()
+        raise Crash
+
+    stage.sink.on_deliver = hang
+    for _ in range(HOPELESS_RUNS + 1):
+        with pytest.raises(Crash):
+            run.execute()
+        assert stage.stored.attempts.count == 0
+        run = stage.made()
+    stage.sink.on_deliver = lambda _: None
+
+    run_until_quiet(stage, at_most=4)
+
+    assert (stage.letters.keys, stage.sink.delivered) == ([], [1, 2])
+
+
 def test_attempts_in_company_convict_nobody_of_killing() -> None:
     """The head of a batch that hung or failed is not to blame for its neighbours."""
     stage = Stage(insert(1), insert(2), max_attempts=1)

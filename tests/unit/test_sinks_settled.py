@@ -14,7 +14,7 @@ from fakes import (
     ScriptedSource,
     insert,
 )
-from sink_kinds import Fate, Fates, Faulty, Memory, ids, sink_on, sink_settings
+from sink_kinds import TARGETS, Fate, Fates, Faulty, Memory, ids, sink_on, sink_settings
 from tidemark.budget import Budget
 from tidemark.model import Batch, StopReason, StreamSummary, change_id
 from tidemark.ports import Outcome, Ports
@@ -24,6 +24,8 @@ from tidemark.settings import Settings, StreamSettings
 
 class Rig:
     """One stream from a scripted oplog into a bulk sink, run by run."""
+
+    may_hang_on_a_change = False
 
     def __init__(self, client: Any, **sink: Any) -> None:
         self.clock = ManualClock()
@@ -39,8 +41,8 @@ class Rig:
         self.attempts += 1
         return self._sink.deliver(batch, deadline_s=deadline_s)
 
-    def run(self, remaining_s: float = 60) -> StreamSummary:
-        settings = Settings(table="t", lease_s=300, streams=(self._stream,))
+    def run(self, remaining_s: float = 60, lease_s: float = 300) -> StreamSummary:
+        settings = Settings(table="t", lease_s=lease_s, streams=(self._stream,))
         budget = Budget.of_invocation(self.clock, remaining_ms=int(remaining_s * 1000), reserve_s=5)
         ports = Ports(
             source=self.source,
@@ -112,6 +114,24 @@ def test_an_outage_that_ends_within_the_run_fails_nothing() -> None:
     rig = rig_of(3, Fates([Fate.THROTTLED] * 40))
     assert rig.run().error is None
     assert set(ids(rig.client.taken)) == set(rig.ids())
+
+
+def test_no_request_begins_once_the_lease_may_be_anothers() -> None:
+    """G4: in a long delivery whose lease nobody renews, by the sink's own watch."""
+    begun_s: list[float] = []
+
+    class Slow(Memory):
+        def _by_id(self, entries: Any) -> Any:
+            begun_s.append(rig.clock.monotonic_s())
+            rig.clock.sleep_s(1)
+            return super()._by_id(entries)
+
+    rig = Rig(Slow(), target=TARGETS["sqs-fifo"], group="stream")
+    rig.source.write(*(insert(number) for number in range(90)))
+    summary = rig.run(120, lease_s=30)
+    assert summary.stop_reason is StopReason.LEASE_LOST
+    assert max(begun_s) < 30 - 2
+    assert summary.changes == len(begun_s) > 20
 
 
 @pytest.mark.parametrize("killed_runs", [2])

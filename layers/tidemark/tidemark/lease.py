@@ -76,6 +76,11 @@ class HeldLease:
         )
 
     @property
+    def ours_until_s(self) -> float:
+        """When the right ends as it stands, on the monotonic clock; a renewal moves it."""
+        return self._ours_until_s
+
+    @property
     def is_over(self) -> bool:
         """Whether this run gave the lease back, or knows that it has lost it."""
         return self._released or self._lost

@@ -152,6 +152,10 @@ class Outcome:
 class Sink(Protocol):
     """A destination. It may see a change again, and must expect that."""
 
+    @property
+    def may_hang_on_a_change(self) -> bool:
+        """Whether a delivery that does not end may be a change's own doing."""
+
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
         """Deliver in order; `deadline_s` is the monotonic time by which it should have ended.
 

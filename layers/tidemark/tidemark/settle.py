@@ -28,7 +28,7 @@ from tidemark.errors import (
     StreamHalted,
 )
 from tidemark.lease import HeldLease
-from tidemark.model import Acquired, Attempts, Batch, Change, Undecodable, change_id
+from tidemark.model import NO_ATTEMPTS, Acquired, Attempts, Batch, Change, Undecodable, change_id
 from tidemark.ports import DeadLetter, Outcome, Ports
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
@@ -102,6 +102,7 @@ class Settlement:
         self.delivered = 0
         self.dead_letters = 0
         self._in_flight: Sequence[Change] = ()
+        self._before = NO_ATTEMPTS  # of the delivery under way
         self._stream = stream
         self._ports = ports
         self._budget = budget
@@ -131,8 +132,16 @@ class Settlement:
         return len(changes) - len(remaining)
 
     def record_hung(self) -> None:
-        """Store the attempt of a delivery that will not end; the position stays before it."""
+        """Store the attempt of a delivery that will not end; the position stays before it.
+
+        Where only the target can be to blame, nobody is: the lease is given back as by a run that
+        failed, and no change is suspected of having killed its container.
+        """
         changes = self._in_flight
+        if changes and not self._ports.sink.may_hang_on_a_change:
+            self._progress.attempts = replace(self._before, open=False)
+            self._progress.release()
+            return
         if changes and not self.is_wary:
             self._count_attempt(changes[0], alone=len(changes) == 1, open=True)
         self._progress.save()
@@ -153,13 +162,13 @@ class Settlement:
             self._set_aside(changes[0], beyond_hope)
             return changes[1:], 0
         size = self._attempt_size(len(changes), suspects)
-        before = self._progress.attempts
+        self._before = self._progress.attempts
         outcome = self._attempt(changes[:size])
         rest = changes[outcome.delivered :]
         if outcome.error is None:
             return rest, self._acquitted(rest, suspects - size)
         if isinstance(outcome.error, RetryableError):
-            return rest, self._outlast(outcome, before)
+            return rest, self._outlast(outcome)
         return self._after_failure(rest, outcome, size, suspects)
 
     def _beyond_hope(self, change: Change) -> Exception | None:
@@ -201,7 +210,8 @@ class Settlement:
         copies = [*map(dict, changes)]
         batch = Batch(self._stream.name, copies, self._held.lease.fencing_token)
         self._in_flight = changes
-        outcome = self._ports.sink.deliver(batch, deadline_s=self._budget.abandon_s)
+        deadline_s = min(self._budget.abandon_s, self._held.ours_until_s)
+        outcome = self._ports.sink.deliver(batch, deadline_s=deadline_s)
         self._in_flight = ()
         self.delivered += outcome.delivered
         self._progress.delivered(changes[: outcome.delivered])
@@ -280,12 +290,12 @@ class Settlement:
         self._progress.halt(reason)
         raise StreamHalted(f"stream {self._stream.name!r}: {reason}") from error
 
-    def _outlast(self, outcome: Outcome, before: Attempts) -> int:
+    def _outlast(self, outcome: Outcome) -> int:
         """Wait for the target: its failure counts against no change, and makes none a suspect."""
         error = cast("RetryableError", outcome.error)
         self._ports.telemetry.error("delivery.failed", error)
         if not outcome.delivered:  # a wary attempt was counted before it was tried
-            self._progress.attempts = replace(before, open=False)
+            self._progress.attempts = replace(self._before, open=False)
         self._back_off(OUTAGE_ATTEMPTS, error)
         return 0
 
