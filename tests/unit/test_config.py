@@ -369,6 +369,27 @@ class TestEnvironment:
         assert found.startswith("environment: TIDEMARK_DEAD_LETTER_QUEUE_URL: is not set")
         assert found.endswith('set on_failure = "halt" there')
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://sns.eu-central-1.amazonaws.com/123456789012/dead",
+            "arn:aws:sqs:eu-central-1:123456789012:dead",
+            "https://sqs.eu-central-1.amazonaws.com/123456789012/" + "d" * 81,
+        ],
+    )
+    def test_dead_letters_go_to_a_queue_by_its_url(self, url: str) -> None:
+        assert problem(TIDEMARK_DEAD_LETTER_QUEUE_URL=url) == (
+            "environment: TIDEMARK_DEAD_LETTER_QUEUE_URL: does not fit; "
+            "write the queue's http(s) URL"
+        )
+
+    @pytest.mark.parametrize("space", ["\u00a0", "\u2003"])
+    def test_no_space_of_unicodes_is_in_a_connection_string_or_a_table(self, space: str) -> None:
+        table = f"arn:aws:dynamodb:eu-central-1:123456789012:table/a{space}b"
+        assert "TIDEMARK_TABLE: does not fit" in problem(TIDEMARK_TABLE=table)
+        uri = f"mongodb://h{space}"
+        assert "MONGODB_URI: does not fit" in problem(MONGODB_SECRET_ID="", MONGODB_URI=uri)
+
     def test_streams_that_halt_need_no_queue(self) -> None:
         got = settings(STREAM + 'on_failure = "halt"', TIDEMARK_DEAD_LETTER_QUEUE_URL="")
         assert got.dead_letter_queue_url is None

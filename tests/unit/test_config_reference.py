@@ -10,6 +10,7 @@ import pytest
 
 from tidemark.config import Settings, StreamSettings, load
 from tidemark.settings import SinkSettings, Variable
+from tidemark.targets import LEAST_BYTES, TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -46,6 +47,23 @@ def test_each_default_is_the_one_of_the_code(name: str) -> None:
     shown = row.split(" | ")[1 if name in RUN else 0].strip('`"')
     default = DEFAULTS[name]
     assert (shown if isinstance(default, str) else tomllib.loads(f"x = {shown}")["x"]) == default
+
+
+@pytest.mark.parametrize("name", ["max_message_bytes", "max_batch_bytes"])
+def test_the_limits_are_those_of_the_code(name: str) -> None:
+    low, most = LEAST_BYTES, {kind: rule.limit.high for kind, rule in TARGETS.items()}
+    kinesis = most.pop("kinesis")
+    [others] = set(most.values())
+    assert ROWS[name].endswith(f", {low}–{others}, on Kinesis {low}–{kinesis}")
+
+
+def test_the_longest_names_are_those_of_the_code() -> None:
+    shown = re.search(r"\(SQS (\d+), SNS (\d+), EventBridge (\d+), Kinesis (\d+)\)", ROWS["target"])
+    assert shown is not None
+    for longest, kind in zip(shown.groups(), ("sqs", "sns", "eventbridge", "kinesis"), strict=True):
+        fits = TARGETS[kind].name.fits
+        assert fits("o" * int(longest))
+        assert not fits("o" * (int(longest) + 1))
 
 
 def test_the_sample_file_is_accepted() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tidemark.config import parse
 from tidemark.errors import ConfigError
-from tidemark.targets import is_fifo, region_of
+from tidemark.targets import TARGETS, is_fifo, region_of
 
 if TYPE_CHECKING:
     from tidemark.settings import Settings
@@ -25,11 +25,28 @@ TOPIC = f"arn:aws:sns:eu-central-1:{ACCOUNT}:orders"
 BUS = f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/orders"
 DATA_STREAM = f"arn:aws-cn:kinesis:cn-north-1:{ACCOUNT}:stream/orders"
 STREAM = '[[stream]]\nname = "orders"\n'
+HOSTS_OF_SQS = {
+    "sqs.ap-south-1.amazonaws.com": "ap-south-1",
+    "SQS.ap-south-1.amazonaws.com:443": "ap-south-1",
+    "sqs.cn-north-1.amazonaws.com.cn": "cn-north-1",
+    "sqs.eusc-de-east-1.amazonaws.eu": "eusc-de-east-1",
+    "sqs-fips.us-west-2.amazonaws.com": "us-west-2",
+    "sqs.eu-west-1.api.aws": "eu-west-1",
+    "sqs.cn-north-1.api.amazonwebservices.com.cn": "cn-north-1",
+    "eu-west-1.queue.amazonaws.com": "eu-west-1",
+    "queue.amazonaws.com": "us-east-1",
+    "vpce-0a1b-2c3d.sqs.eu-central-1.vpce.amazonaws.com": "eu-central-1",
+    "vpce-0a1b-2c3d-eu-central-1a.sqs.eu-central-1.vpce.amazonaws.com": "eu-central-1",
+}
 FITTING = [
     ("sqs", QUEUE),
     ("sqs", QUEUE + ".fifo"),
     ("sqs", f"https://sqs.eu-central-1.amazonaws.com/{ACCOUNT}/orders"),
     ("sqs", f"http://127.0.0.1:5000/{ACCOUNT}/orders"),
+    ("sqs", "http://aws:9324/queue/orders.fifo"),
+    ("sqs", f"http://[::1]:4566/queue/eu-central-1/{ACCOUNT}/orders"),
+    ("sqs", "http://queues.example.com/orders"),
+    *[("sqs", f"https://{host}/{ACCOUNT}/orders.fifo") for host in HOSTS_OF_SQS],
     ("sns", TOPIC),
     ("sns", TOPIC + ".fifo"),
     ("eventbridge", BUS),
@@ -71,12 +88,64 @@ def test_a_target_of_the_type_is_accepted(kind: str, target: str) -> None:
         ("sqs", "orders", "does not fit; write the queue's URL or ARN"),
         ("sns", "orders", "does not fit; write the topic's ARN"),
         ("kinesis", "or ders", "does not fit"),
+        ("sqs", f"https://sqs.{ACCOUNT}/", "does not fit"),
+        *[
+            (
+                "sqs",
+                f"https://{host}/{ACCOUNT}/orders",
+                "does not fit; write the queue's URL or ARN",
+            )
+            for host in (
+                "sns.us-east-1.amazonaws.com",
+                "kinesis.us-east-1.amazonaws.com",
+                "kinesis.us-east-1.api.aws:443",
+                "sns.cn-north-1.amazonaws.com.cn",
+                "SNS.US-EAST-1.AMAZONAWS.COM",
+                "sns.us-east-1.amazonaws.com.",
+                "sqs.evil.us-east-1.amazonaws.com",
+                "vpce-0a1b.kinesis.eu-central-1.vpce.amazonaws.com",
+                "abc.lambda-url.us-east-1.on.aws",
+                "us-east-1.console.aws.amazon.com",
+            )
+        ],
+        ("sqs", "https://sqs.us-east-1.amazonaws.com/orders", "does not fit"),
+        ("sqs", f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/orders?x=1", "does not fit"),
+        ("sqs", "arn:aws:sqs:eu-central-1:１２３４５６７８９０１２:q", "is an ARN of something"),  # noqa: RUF001 - the point
     ],
 )
 def test_a_target_of_another_service_is_refused(kind: str, target: str, wrong: str) -> None:
     [problem] = problems(sink_table(kind, target))
     assert problem.startswith(f"streams.toml: sinks.out.target: {wrong}")
     assert target not in problem
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "longest", "suffix"),
+    [
+        ("sqs", f"arn:aws:sqs:eu-central-1:{ACCOUNT}:", 80, ""),
+        ("sqs", f"arn:aws:sqs:eu-central-1:{ACCOUNT}:", 80, ".fifo"),
+        ("sqs", f"https://sqs.eu-central-1.amazonaws.com/{ACCOUNT}/", 80, ".fifo"),
+        ("sqs", f"http://127.0.0.1:5000/{ACCOUNT}/", 80, ""),
+        ("sns", f"arn:aws:sns:eu-central-1:{ACCOUNT}:", 256, ""),
+        ("sns", f"arn:aws:sns:eu-central-1:{ACCOUNT}:", 256, ".fifo"),
+        ("eventbridge", "", 256, ""),
+        ("eventbridge", f"arn:aws:events:eu-central-1:{ACCOUNT}:event-bus/", 256, ""),
+        ("kinesis", "", 128, ""),
+        ("kinesis", f"arn:aws:kinesis:eu-central-1:{ACCOUNT}:stream/", 128, ""),
+    ],
+)
+def test_a_name_is_one_that_the_service_allows(
+    kind: str, before: str, longest: int, suffix: str
+) -> None:
+    fitting = "o" * (longest - len(suffix)) + suffix
+    assert read(sink_table(kind, before + fitting)).sinks[0].target.endswith(fitting)
+    for name in (f"o{fitting}", "café", "४२", "a*b"):
+        [problem] = problems(sink_table(kind, before + name))
+        assert problem == (
+            "streams.toml: sinks.out.target: has a name that the service does not allow; "
+            f"write a name of {TARGETS[kind].name.right}"
+        )
+        assert f"1 to {longest} of A-Z" in problem
 
 
 @pytest.mark.parametrize(("kind", "target"), FITTING)
@@ -95,6 +164,35 @@ def test_fifo_on_a_standard_queue_says_what_would_be_right() -> None:
         "streams.toml: sinks.out.group: is set and the target is not FIFO; "
         "drop it, or write a .fifo one"
     )
+
+
+@pytest.mark.parametrize("key", ["max_message_bytes", "max_batch_bytes"])
+@pytest.mark.parametrize(
+    ("kind", "target", "most"),
+    [
+        ("sqs", QUEUE, 1_048_576),
+        ("sns", TOPIC, 1_048_576),
+        ("eventbridge", BUS, 1_048_576),
+        ("kinesis", DATA_STREAM, 10_485_760),
+    ],
+)
+def test_a_limit_is_no_more_than_the_service_takes(
+    kind: str, target: str, most: int, key: str
+) -> None:
+    assert getattr(read(sink_table(kind, target, f"{key} = {most}")).sinks[0], key) == most
+    [problem] = problems(sink_table(kind, target, f"{key} = {most + 1}"))
+    assert problem == (
+        f"streams.toml: sinks.out.{key}: is out of range; write a whole number from 1024 to {most}"
+    )
+
+
+def test_a_limit_is_judged_beside_a_target_that_is_refused() -> None:
+    """G9: one mistake does not hide another."""
+    text = '[sinks.out]\ntype = "sqs"\ntarget = 1\ngroup = "stream"\nmax_batch_bytes = 2000000\n'
+    assert [each.partition("; ")[0] for each in problems(text + STREAM)] == [
+        "streams.toml: sinks.out.target: is a whole number",
+        "streams.toml: sinks.out.max_batch_bytes: is out of range",
+    ]
 
 
 @pytest.mark.parametrize("key", ['source = "shop"', 'detail_type = "x"', "cloudevents = true"])
@@ -203,8 +301,7 @@ def test_half_a_destination_is_refused(only: str) -> None:
     [
         (QUEUE, "eu-central-1"),
         (DATA_STREAM, "cn-north-1"),
-        ("https://sqs.ap-south-1.amazonaws.com/1/q", "ap-south-1"),
-        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", "cn-north-1"),
+        *[(f"https://{host}/1/q", region) for host, region in HOSTS_OF_SQS.items()],
         ("http://127.0.0.1:5000/1/q", None),
         ("default", None),
     ],

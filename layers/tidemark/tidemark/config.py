@@ -218,7 +218,7 @@ def _sink(table: object, of_stack: Values, place: Place) -> Values:
         right = _rules(SinkSettings)[missing].right
         own[missing] = place.key(missing).refuse("is missing", f"write {right}")
     sink = _defaults(SinkSettings) | own
-    judge_sink(sink, place)
+    judge_sink(sink, place, place.key("target"))
     return sink
 
 

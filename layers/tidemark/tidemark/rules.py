@@ -70,7 +70,10 @@ class Text:
 
 
 def matching(pattern: str) -> Callable[[str], object]:
-    """Make a test that the whole string matches `pattern`."""
+    r"""Make a test that the whole string matches `pattern`.
+
+    `\S` refuses every space that Unicode has. `\w` and `\d` take more than ASCII: spell them out.
+    """
     return re.compile(pattern).fullmatch
 
 

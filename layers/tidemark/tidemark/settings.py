@@ -13,6 +13,7 @@ from bson import Timestamp, json_util
 
 from tidemark.pipeline import Pipeline
 from tidemark.rules import Flag, Moment, OneOf, Seconds, Text, Whole, WordOrPaths, matching
+from tidemark.targets import LEAST_BYTES, is_queue_url
 
 KNOWN_SINKS = ("deliver",)
 STACK_SINK = "destination"  # the sink that the stack's parameters define
@@ -102,8 +103,7 @@ class StreamSettings:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-_MEBIBYTES = 1024 * 1024
-_BYTES = Whole(1024, 10 * _MEBIBYTES)
+_BYTES = Whole(LEAST_BYTES)  # the most is the type's (`targets`)
 _SOURCE = Text(
     "1 to 256 of A-Z a-z 0-9 . - _ / that do not start with aws.",
     matching(r"(?!aws\.)[A-Za-z0-9._/-]{1,256}"),
@@ -155,7 +155,7 @@ _URI = Text(
     matching(r"mongodb(\+srv)?://\S+"),
 )
 _BUCKET = Text("an S3 bucket's name", matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"))
-_QUEUE_URL = Text("the queue's http(s) URL", matching(r"https?://[^\s/]+/\S+"))
+_QUEUE_URL = Text("the queue's http(s) URL", is_queue_url)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
