@@ -291,9 +291,59 @@ def test_a_destination_that_the_stack_does_not_have_is_refused() -> None:
     assert problem.startswith("streams.toml: stream[0].sink: is not a known sink")
 
 
-@pytest.mark.parametrize("only", STACK)
-def test_half_a_destination_is_refused(only: str) -> None:
-    assert any("sinks.destination" in each for each in problems(STREAM, **{only: STACK[only]}))
+def test_half_a_destination_is_refused_at_the_variable_that_is_missing() -> None:
+    target = {"TIDEMARK_SINK_TARGET": QUEUE}
+    [problem] = problems(STREAM, **target)
+    assert problem == (
+        "environment: TIDEMARK_SINK_TYPE: is not set while TIDEMARK_SINK_TARGET is; "
+        "set it to sqs, sns, eventbridge or kinesis, or unset both"
+    )
+    [problem] = problems(STREAM, TIDEMARK_SINK_TYPE="sqs")
+    assert problem == (
+        "environment: TIDEMARK_SINK_TARGET: is not set while TIDEMARK_SINK_TYPE is; "
+        "set it to the target's ARN, name or URL, or unset both"
+    )
+
+
+def test_a_destination_that_is_none_is_refused_at_its_variable() -> None:
+    """G9: the field that is wrong is named, not one that the file does not have."""
+    [problem] = problems(STREAM, **STACK | {"TIDEMARK_SINK_TARGET": TOPIC})
+    assert problem == (
+        "environment: TIDEMARK_SINK_TARGET: is an ARN of something else; "
+        "write the queue's URL or ARN, or another type"
+    )
+    [problem] = problems(STREAM, **STACK | {"TIDEMARK_SINK_TYPE": "sqss"})
+    assert problem.startswith("environment: TIDEMARK_SINK_TYPE: is not a known word")
+
+
+def test_a_destination_is_judged_although_the_files_sinks_are_no_tables() -> None:
+    """G9: one mistake does not hide another."""
+    found = problems(f"sinks = 1\n{STREAM}", **STACK | {"TIDEMARK_SINK_TARGET": TOPIC})
+    assert [each.partition(": is ")[0] for each in found] == [
+        "streams.toml: sinks",
+        "environment: TIDEMARK_SINK_TARGET",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "variable"),
+    [
+        ('type = "kinesis"', "TIDEMARK_SINK_TYPE"),
+        ('target = "mine"', "TIDEMARK_SINK_TARGET"),
+        (f'target = "{QUEUE}"', "TIDEMARK_SINK_TARGET"),
+    ],
+)
+def test_what_the_stack_defines_is_refused_in_the_file(key: str, variable: str) -> None:
+    [problem] = problems(f"[sinks.destination]\n{key}\n{STREAM}", **STACK)
+    assert problem == (
+        f"streams.toml: sinks.destination.{key.partition(' ')[0]}: is defined by the stack, "
+        f"in {variable}; drop it, or give the table another name"
+    )
+
+
+def test_a_destination_of_the_files_own_is_accepted_where_the_stack_has_none() -> None:
+    text = f'[sinks.destination]\ntype = "sqs"\ntarget = "{QUEUE}"\n{STREAM}'
+    assert read(text).streams[0].sink == "destination"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ __all__ = ["Settings", "StreamSettings", "load", "parse", "select"]
 Values = dict[str, Any]  # a dataclass's fields by name: accepted, or REFUSED
 
 _TABLES = ("run", "defaults", "stream", "sinks")
+_STACK_FIELDS = {"type": "sink_type", "target": "sink_target"}  # a sink's: those of Settings
 _OF_ONE_STREAM = ("name", "database", "collection")  # the keys that [defaults] cannot hold
 
 
@@ -141,7 +142,7 @@ def _settings(
     given = _run(document or {}, file) | _variables(environ, environment)
     values = _defaults(Settings) | given
     sinks = _sinks((document or {}).get("sinks", {}), values, file)
-    streams = _streams(document, list(sinks), file) if document is not None else []
+    streams = _streams(document, sinks, file) if document is not None else []
     _judge_connection(values, environment, is_file)
     _judge_waiting(values, environ, file)
     _judge_dead_letters(values, streams, environment)
@@ -197,12 +198,10 @@ def _from_text(text: str, rule: Rule) -> object:
 
 def _sinks(tables: object, values: Values, file: Place) -> dict[str, Values]:
     """Read each [sinks.NAME], and the one that the stack's variables define."""
-    place = file.key("sinks")
+    place, of_stack = file.key("sinks"), _of_stack(values, _environment(file.problems))
     if not isinstance(tables, dict):
         place.refuse(f"is {kind(tables)}", "write each sink below a [sinks.NAME] of its own")
-        return {}
-    given = {"type": values["sink_type"], "target": values["sink_target"]}
-    of_stack = {name: value for name, value in given.items() if value is not None}
+        tables = {}
     for name in tables.keys() & set(KNOWN_SINKS):
         place.key(name).refuse("is the name of handler/deliver.py", "give it another name")
     written: Values = ({STACK_SINK: {}} if of_stack else {}) | tables
@@ -212,17 +211,43 @@ def _sinks(tables: object, values: Values, file: Place) -> dict[str, Values]:
     }
 
 
+def _of_stack(values: Values, environment: Place) -> Values:
+    """Type and target of the stack's own sink: its variables say both of them, or neither."""
+    given = {name: values[field] for name, field in _STACK_FIELDS.items()}
+    unset = [name for name, value in given.items() if value is None]
+    if len(unset) == len(given):
+        return {}
+    for name in unset:
+        [other] = given.keys() - {name}
+        right = f"set it to {_rules(SinkSettings)[name].right}, or unset both"
+        wrong = f"is not set while {_stack_variable(other)} is"
+        given[name] = environment.key(_stack_variable(name)).refuse(wrong, right)
+    return given
+
+
+def _stack_variable(name: str) -> str:
+    return _variable(Settings, _STACK_FIELDS[name]).name
+
+
+def _of_stack_only(name: str) -> Misplaced:
+    wrong = f"is defined by the stack, in {_stack_variable(name)}"
+    return Misplaced("drop it, or give the table another name", wrong)
+
+
 def _sink(table: object, of_stack: Values, place: Place) -> Values:
-    own = read_table(table, _rules(SinkSettings), place) | of_stack
+    """Read one sink; what the stack defines of it is judged at the stack's own variable."""
+    not_here = {name: _of_stack_only(name) for name in of_stack}
+    own = read_table(table, _rules(SinkSettings) | not_here, place) | of_stack
     for missing in _required(SinkSettings) - own.keys():
         right = _rules(SinkSettings)[missing].right
         own[missing] = place.key(missing).refuse("is missing", f"write {right}")
     sink = _defaults(SinkSettings) | own
-    judge_sink(sink, place, place.key("target"))
+    in_stack = _environment(place.problems).key(_stack_variable("target"))
+    judge_sink(sink, place, in_stack if of_stack else place.key("target"))
     return sink
 
 
-def _streams(document: Mapping[str, Any], sinks: list[str], file: Place) -> list[Values]:
+def _streams(document: Mapping[str, Any], sinks: Mapping[str, Values], file: Place) -> list[Values]:
     """Read each [[stream]] with what [defaults] adds to it."""
     shared = {"sink": STACK_SINK} if STACK_SINK in sinks else {}
     shared |= _shared(document.get("defaults", {}), file.key("defaults"))

@@ -215,13 +215,14 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Misplaced:
-    """A key that has no place in this table; `right` says where it belongs."""
+    """A key that has no place in this table; `right` says where it belongs, or to drop it."""
 
     right: str
+    wrong: str = "is misplaced"
 
     def __call__(self, value: object, place: Place) -> object:  # noqa: ARG002 - whatever it is
         """Accept nothing."""
-        return place.refuse("is misplaced", self.right)
+        return place.refuse(self.wrong, self.right)
 
 
 def read_table(table: object, rules: Mapping[str, Rule], place: Place) -> dict[str, Any]:
