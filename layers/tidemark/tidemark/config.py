@@ -33,7 +33,7 @@ from tidemark.settings import (
     StreamSettings,
     Variable,
 )
-from tidemark.targets import judge_sink
+from tidemark.targets import judge_sharing, judge_sink
 
 __all__ = ["Settings", "StreamSettings", "load", "parse", "select"]
 
@@ -260,6 +260,7 @@ def _streams(document: Mapping[str, Any], sinks: Mapping[str, Values], file: Pla
     streams = [_stream(table, shared, place.item(index)) for index, table in enumerate(tables)]
     _judge_names(streams, place)
     _judge_sinks(streams, (*KNOWN_SINKS, *sinks), place)
+    judge_sharing(streams, sinks, place)
     return streams
 
 

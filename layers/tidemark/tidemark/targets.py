@@ -1,13 +1,13 @@
-"""What a sink of each type may be told; no I/O."""
+"""What a sink of each type may be told, and which target two streams cannot share; no I/O."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tidemark.rules import REFUSED, Place, Text, Whole, listed, matching
 
-Values = Mapping[str, Any]  # a sink's fields by name: accepted, or REFUSED
+Values = Mapping[str, Any]  # a sink's or a stream's fields by name: accepted, or REFUSED
 
 _REGION = "[a-z0-9-]+"
 
@@ -203,3 +203,46 @@ def _judge_limits(sink: Values, rule: TargetRule, place: Place) -> None:
         place.key("max_message_bytes").refuse(
             "is over max_batch_bytes", "write no more than a batch may hold"
         )
+
+
+def judge_sharing(streams: Sequence[Values], sinks: Mapping[str, Values], place: Place) -> None:
+    """Note each stream whose changes a FIFO target would drop (G1).
+
+    Two streams that see one event give it one change id, which is its deduplication id.
+    """
+    fifo = {name: found for name, sink in sinks.items() if (found := _fifo_target(sink))}
+    for index, stream in enumerate(streams):
+        first = next((i for i in range(index) if _collide(streams[i], stream, fifo)), None)
+        if first is not None:
+            place.item(index).key("sink").refuse(
+                f"is FIFO, and would drop what stream[{first}] has sent it too",
+                "give each stream a target of its own, or make them one stream",
+            )
+
+
+def _fifo_target(sink: Values) -> tuple[str | None, ...] | None:
+    """Type and address of a FIFO target, None of any other and of one that is refused."""
+    if REFUSED in (sink["type"], sink["target"]):
+        return None
+    rule = TARGETS[sink["type"]]
+    address = rule.read(sink["target"])
+    if address is None or not rule.fifo_keys or not is_fifo(address.name):
+        return None
+    return (sink["type"], *address)
+
+
+def _collide(one: Values, other: Values, fifo: Mapping[str, tuple[str | None, ...]]) -> bool:
+    first, second = fifo.get(one["sink"]), fifo.get(other["sink"])
+    if not first or not second or not _overlap(first, second):
+        return False
+    return _overlap(_scope(one), _scope(other))
+
+
+def _scope(stream: Values) -> tuple[object, object]:
+    return stream["database"], stream["collection"]
+
+
+def _overlap(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Whether both may mean one thing: each part is equal, or left out and so any."""
+    pairs = list(zip(one, other, strict=True))
+    return all(REFUSED not in pair and (None in pair or pair[0] == pair[1]) for pair in pairs)
