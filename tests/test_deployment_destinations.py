@@ -13,6 +13,7 @@ import stack
 from sink_kinds import batch_of, change
 from tidemark import aws as aws_adapters
 from tidemark import config
+from tidemark.errors import ConfigError
 from tidemark.ports import Outcome
 
 if TYPE_CHECKING:
@@ -103,6 +104,19 @@ def test_an_existing_target_is_taken_and_nothing_is_created(kind: str) -> None:
     assert statement["Resource"] == target == deployed.outputs["DestinationArn"]
     [sink] = settings_of(deployed).sinks
     assert (sink.type, sink.target) == (kind, target)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of"),
+    [("sqs", "sns"), ("sns", "eventbridge"), ("eventbridge", "kinesis"), ("kinesis", "sqs")],
+)
+def test_a_target_of_another_service_is_refused_by_the_function_at_its_start(
+    kind: str, of: str
+) -> None:
+    """No rule of CloudFormation can look into an ARN (G9)."""
+    deployed = stack.deploy(**SECRET, Destination=kind, DestinationTarget=EXISTING[of])
+    with pytest.raises(ConfigError, match="is an ARN of something else"):
+        settings_of(deployed)
 
 
 def test_without_a_destination_changes_go_to_the_function_and_nothing_is_allowed() -> None:
@@ -255,19 +269,25 @@ def test_one_key_of_yours_encrypts_the_destination_too(
 
 
 @pytest.mark.parametrize(
-    ("kind", "service"),
-    [("sqs", "sqs"), ("sns", "sns"), ("eventbridge", "events"), ("kinesis", "kinesis")],
+    ("kind", "actions"),
+    [
+        ("sqs", ["kms:Decrypt", "kms:GenerateDataKey"]),
+        ("sns", ["kms:Decrypt", "kms:GenerateDataKey"]),
+        ("kinesis", "kms:GenerateDataKey"),
+    ],
 )
 def test_an_existing_targets_own_key_is_used_only_through_its_service(
-    kind: str, service: str
+    kind: str, actions: object
 ) -> None:
+    """As each service's guide asks of who sends; EventBridge asks it of nobody but itself."""
     target = {"Destination": kind, "DestinationTarget": EXISTING[kind]}
-    statement = allowed(stack.deploy(**SECRET, **target, DestinationKmsKeyArn=KEY))[
-        "DestinationKey"
-    ]
-    assert (statement["Resource"], statement["Effect"]) == (KEY, "Allow")
-    assert statement["Condition"] == {
-        "StringLike": {"kms:ViaService": f"{service}.*.amazonaws.com"}
+    deployed = stack.deploy(**SECRET, **target, DestinationKmsKeyArn=KEY)
+    assert allowed(deployed)["DestinationKey"] == {
+        "Sid": "DestinationKey",
+        "Effect": "Allow",
+        "Action": actions,
+        "Resource": KEY,
+        "Condition": {"StringLike": {"kms:ViaService": f"{kind}.*.amazonaws.com"}},
     }
 
 

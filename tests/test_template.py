@@ -91,6 +91,9 @@ def test_every_default_is_allowed(name: str) -> None:
         ("Destination", "lambda"),
         ("DestinationTarget", "https://sqs.us-east-1.amazonaws.com/123456789012/orders"),
         ("DestinationTarget", "arn:aws:lambda:us-east-1:123456789012:function:orders"),
+        ("DestinationTarget", "arn:aws:events:us-east-1:123456789012:rule/orders"),
+        ("DestinationTarget", "arn:aws:kinesis:us-east-1:123456789012:orders"),
+        ("DestinationTarget", "arn:aws:sns:us-east-1:123456789012:orders:0c9a3b2e"),
         ("DestinationKmsKeyArn", "alias/mine"),
         ("Architecture", "x86"),
         ("MemoryMb", "128"),
@@ -170,17 +173,19 @@ def test_a_parameter_allows_the_numbers_that_its_setting_allows(
         assert allows(name, str(number)) == accepted, number
 
 
-def test_a_parameter_allows_the_targets_that_the_settings_allow_by_arn() -> None:
-    """The other way round a stack would be deployed whose function refuses to start."""
-    for kind, [service, resource] in {
-        "sqs": ("sqs", "a-b_c"),
-        "sns": ("sns", "a-b_c.fifo"),
-        "eventbridge": ("events", "event-bus/a.b/c"),
-        "kinesis": ("kinesis", "stream/a.b"),
-    }.items():
-        target = f"arn:aws:{service}:us-east-1:123456789012:{resource}"
-        assert TARGETS[kind].fits(target)
-        assert allows("DestinationTarget", target)
+RESOURCES_OF_ARNS = ["a-b_c", "a.fifo", "a.b", "event-bus/a.b/c", "stream/a.b", "stream/a/b", ""]
+
+
+@pytest.mark.parametrize("resource", RESOURCES_OF_ARNS)
+@pytest.mark.parametrize("service", ["sqs", "sns", "events", "kinesis"])
+@pytest.mark.parametrize("partition", ["aws", "aws-cn", "aws1"])
+def test_a_parameter_allows_the_targets_that_the_settings_allow_by_arn(
+    partition: str, service: str, resource: str
+) -> None:
+    """Else a function would be deployed that refuses to start, or one be refused that runs."""
+    target = f"arn:{partition}:{service}:us-east-1:123456789012:{resource}"
+    fits = any(rule.fits(target) for rule in TARGETS.values())
+    assert allows("DestinationTarget", target) == fits
 
 
 def test_every_destination_is_a_type_of_the_settings_or_the_function() -> None:
@@ -210,6 +215,14 @@ def test_empty_leaves_a_fine_tuning_to_streams_toml() -> None:
         ({"DestinationTarget": QUEUE}, "TargetNeedsDestination"),
         ({"Destination": "sqs-fifo", "DestinationTarget": QUEUE}, "TargetSaysWhetherItIsFifo"),
         ({"Destination": "sqs", "DestinationKmsKeyArn": KEY}, "DestinationKeyNeedsTarget"),
+        (
+            {
+                "Destination": "eventbridge",
+                "DestinationTarget": "arn:aws:events:us-east-1:123456789012:event-bus/orders",
+                "DestinationKmsKeyArn": KEY,
+            },
+            "BusNeedsNoKey",
+        ),
     ],
 )
 def test_contradictions_break_their_rule(given: dict[str, str], broken: str) -> None:
