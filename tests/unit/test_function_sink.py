@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fakes import ManualClock, ScriptedSource, insert
+from tidemark.errors import DeliveryFailed, StoreUnavailable
 from tidemark.model import Batch
 from tidemark.ports import Outcome
 from tidemark.sinks.function import ALLOWED, BadAnswer, ChangeFailed, DeliverStopped, FunctionSink
@@ -60,6 +61,62 @@ def test_raising_fails_the_whole_batch_with_that_error() -> None:
         raise mistake
 
     assert FunctionSink(deliver).deliver(batch_of(3), deadline_s=0) == Outcome(0, mistake)
+
+
+def raised(error: Exception, count: int = 3) -> Outcome:
+    """What becomes of a batch of which `deliver` raises so."""
+
+    def deliver(_: Batch) -> None:
+        raise error
+
+    return FunctionSink(deliver).deliver(batch_of(count), deadline_s=0)
+
+
+@pytest.mark.parametrize("delivered", [0, 1, 3])
+def test_a_failed_target_says_how_many_were_delivered_before(delivered: int) -> None:
+    """They are progress, and nobody is named: all of them may be."""
+    down = DeliveryFailed("the shop is down", delivered=delivered)
+    assert raised(down) == Outcome(delivered, down)
+
+
+def test_a_failed_target_that_says_no_number_delivered_nothing() -> None:
+    down = DeliveryFailed("the shop is down")
+    assert raised(down) == Outcome(0, down)
+
+
+class ShopDown(DeliveryFailed):
+    """A user's own, whose construction does not call ours."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "down")
+
+
+def test_a_users_own_kind_of_it_is_one() -> None:
+    outcome = raised(ShopDown())
+    assert (outcome.delivered, type(outcome.error)) == (0, ShopDown)
+
+
+@pytest.mark.parametrize("delivered", [-1, 4, 10**9, True, 1.0, "2", None], ids=repr)
+def test_a_number_that_cannot_be_true_delivers_nothing_and_blames_nobody(delivered: Any) -> None:
+    """G1: to believe that four of three were delivered may lose three."""
+    outcome = raised(DeliveryFailed("card 4000", delivered=delivered))
+
+    assert (outcome.delivered, outcome.named) == (0, False)
+    assert isinstance(outcome.error, DeliveryFailed)
+    assert "no number of changes from 0 to 3" in str(outcome.error)
+    assert "4000" not in str(outcome.error)
+    assert str(outcome.error.__cause__) == "card 4000"
+
+
+def test_only_a_failed_delivery_has_a_number() -> None:
+    """Another error that has one by chance says nothing by it."""
+    error = StoreUnavailable("down")
+    error.delivered = 2  # type: ignore[attr-defined]
+    assert raised(error) == Outcome(0, error)
+
+
+def test_a_delivery_that_does_not_end_may_be_a_changes_doing() -> None:
+    assert FunctionSink(print).may_hang_on_a_change is True
 
 
 class Cancelled(BaseException):
@@ -136,3 +193,17 @@ def test_one_unknown_name_among_known_ones_fails_the_whole_batch() -> None:
 
     assert outcome.delivered == 0
     assert "1 of the ids" in str(outcome.error)
+
+
+def test_a_change_is_known_by_its_name_even_when_it_was_taken_apart() -> None:
+    batch = batch_of(3)
+    name = batch.change_id(batch[2])
+
+    def plunder(given: Batch) -> dict[str, Any]:
+        for change in given:
+            change.pop("_id")  # type: ignore[attr-defined]
+        return failures(name)
+
+    outcome = FunctionSink(plunder).deliver(batch, deadline_s=0)
+
+    assert (outcome.delivered, outcome.named) == (2, True)

@@ -74,8 +74,17 @@ class StoreUnavailable(RetryableError):
 class DeliveryFailed(RetryableError):
     """The sink failed: everything before the failed change is checkpointed, it comes again.
 
+    `delivered`: how many changes from the start of the batch were delivered before it failed; a
+    `deliver(batch)` that raises this says so, that they need not come again.
+
     What the operator does: read the cause's type and place in the log, mend `deliver`.
     """
+
+    delivered: int = 0  # of a subclass, too, whose own construction forgets ours
+
+    def __init__(self, *args: object, delivered: int = 0) -> None:
+        super().__init__(*args)
+        self.delivered = delivered
 
 
 class DeadLetterFailed(RetryableError):
