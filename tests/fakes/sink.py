@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidemark.errors import DeadLetterFailed
+from tidemark.errors import DeadLetterFailed, DeliveryFailed
 from tidemark.model import Batch, change_id
 from tidemark.ports import DeadLetter, Outcome
 
@@ -20,13 +20,14 @@ class RecordingSink:
 
     `attempts`: the document keys of each batch begun. `delivered`: those that came through, in
     order, with repeats. `poison`: keys at which a batch fails without being named; `named`: with.
-    `failures`: that many attempts fail from now on. `on_deliver` sees each batch before all else:
-    it may crash, hang, or let time pass.
+    `failures`: that many attempts fail from now on; `outages`: by the target's doing. `on_deliver`
+    sees each batch before all else: it may crash, hang, or let time pass.
     """
 
     poison: set[object] = field(default_factory=set)
     named: set[object] = field(default_factory=set)
     failures: int = 0
+    outages: int = 0
     on_deliver: Callable[[Batch], None] = lambda _: None
     attempts: list[list[object]] = field(default_factory=list)
     delivered: list[object] = field(default_factory=list)
@@ -46,6 +47,9 @@ class RecordingSink:
         return outcome
 
     def _outcome(self, keys: list[object]) -> Outcome:
+        if self.outages > 0:
+            self.outages -= 1
+            return Outcome(0, DeliveryFailed("down"))
         if self.failures > 0:
             self.failures -= 1
             return Outcome(0, SinkFailed("for a while"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -373,6 +374,28 @@ def test_a_target_that_hangs_accuses_nobody_however_often(killed_runs: int) -> N
     run_until_quiet(stage, at_most=4)
 
     assert (stage.letters.keys, stage.sink.delivered) == ([], [1, 2])
+
+
+def test_an_outage_between_two_kills_does_not_save_the_killer() -> None:
+    """G1: that the target is down says nothing of a change, neither against it nor for it."""
+    stage = Stage(max_attempts=3)
+    stage.run()
+    stage.source.write(insert(0), insert(1))
+    kill, runs = killing(0), 0
+
+    def kill_or_fail(batch: Batch) -> None:
+        is_down = runs > 3 and runs % 2 == 0
+        stage.sink.outages = int(is_down)
+        if not is_down:
+            kill(batch)
+
+    stage.sink.on_deliver = kill_or_fail
+    while not stage.letters.letters and runs < 40:
+        runs += 1
+        with suppress(Crash):
+            stage.run_after_lease(remaining_s=20)
+
+    assert stage.letters.keys == [0]
 
 
 def test_attempts_in_company_convict_nobody_of_killing() -> None:

@@ -139,7 +139,7 @@ class Settlement:
         """
         changes = self._in_flight
         if changes and not self._ports.sink.may_hang_on_a_change:
-            self._progress.attempts = replace(self._before, open=False)
+            self._progress.attempts = self._before
             self._progress.release()
             return
         if changes and not self.is_wary:
@@ -295,7 +295,7 @@ class Settlement:
         error = cast("RetryableError", outcome.error)
         self._ports.telemetry.error("delivery.failed", error)
         if not outcome.delivered:  # a wary attempt was counted before it was tried
-            self._progress.attempts = replace(self._before, open=False)
+            self._progress.attempts = self._before
         self._back_off(OUTAGE_ATTEMPTS, error)
         return 0
 
