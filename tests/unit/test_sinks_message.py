@@ -10,7 +10,7 @@ import pytest
 from sink_kinds import KINDS, Memory, batch_of, change, sink_on, sink_settings
 from tidemark.encoding import encode
 from tidemark.model import change_id
-from tidemark.sinks.message import body_of, group_of, namespace, traceparent_of
+from tidemark.sinks.message import content_of, namespace, traceparent_of
 
 if TYPE_CHECKING:
     from tidemark.ports import Outcome
@@ -62,13 +62,13 @@ def test_the_document_alone_can_be_sent() -> None:
 def test_a_change_without_a_document_is_sent_as_its_key(
     each: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    assert body_of(each, "document") == expected
+    assert content_of(each, "document") == expected
 
 
 def test_a_projection_keeps_what_there_is_nested_as_it_was() -> None:
     each = change(7, fullDocument={"_id": 7, "a": {"b": 1, "c": 2}, "list": [{"x": 1}]})
     paths = ("documentKey", "fullDocument.a.b", "fullDocument.list", "fullDocument.gone", "no.way")
-    assert body_of(each, paths) == {
+    assert content_of(each, paths) == {
         "documentKey": {"_id": 7},
         "fullDocument": {"a": {"b": 1}, "list": [{"x": 1}]},
     }
@@ -110,7 +110,7 @@ def test_attributes_that_are_no_text_are_left_out(kind: str) -> None:
     "paths", [("fullDocument", "fullDocument.n"), ("fullDocument.n", "fullDocument")]
 )
 def test_a_path_wins_over_those_inside_it(paths: tuple[str, ...]) -> None:
-    assert body_of(change(7), paths) == {"fullDocument": {"_id": 7, "n": 7}}
+    assert content_of(change(7), paths) == {"fullDocument": {"_id": 7, "n": 7}}
 
 
 @pytest.mark.parametrize("kind", ["sqs", "sns"])
@@ -201,8 +201,8 @@ def test_what_keeps_its_order_is_the_document_or_what_the_sink_says() -> None:
     assert len(groups("stream", same + others)) == 1
 
 
-def groups(wider: Any, changes: list[dict[str, Any]]) -> set[str]:
-    return {group_of(each, "orders", wider) for each in changes}
+def groups(wider: str, changes: list[dict[str, Any]]) -> set[str]:
+    return {sent("sqs-fifo", each, group=wider)["MessageGroupId"] for each in changes}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What is sent of a change: a body, attributes to filter by, and what keeps its order; pure."""
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from typing import Any
 from tidemark.encoding import encode
 from tidemark.errors import PoisonChange
 from tidemark.model import Change, Undecodable, change_id
-from tidemark.settings import Group, SinkSettings
+from tidemark.settings import SinkSettings
 
 RESERVED = "tidemark"
-TRACE = b'"tidemark":'  # how a field of that name begins, at whatever depth
 _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1")
 
 
@@ -21,12 +19,13 @@ _XRAY = re.compile(r"Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});S
 class Message:
     """One change, ready for any service.
 
-    `place` is its index in the batch, `body` a JSON object, `group` 64 hex digits: changes of one
-    group keep their order; empty where the service keeps none.
+    `place` is its index in the batch, `body` the JSON of `content`, `group` 64 hex digits: changes
+    of one group keep their order; empty where the service keeps none.
     """
 
     place: int
     change_id: str
+    content: Mapping[str, Any]
     body: bytes
     attributes: Mapping[str, str]
     group: str
@@ -45,50 +44,78 @@ class Composer:
         """One change's. Raises PoisonChange for what cannot be written."""
         if isinstance(change, Undecodable):
             raise PoisonChange(f"cannot be decoded: {type(change.cause).__name__}")
-        name, group = change_id(change), self.sink.group or "document"
-        body = body_of(change, self.sink.body)
-        if not isinstance(body, Mapping):  # a pipeline may put anything there
-            kind = type(body).__name__
-            raise PoisonChange(f"fullDocument is of type {kind}: only a document can be sent")
+        content, name, ns = content_of(change, self.sink.body), change_id(change), namespace(change)
         return Message(
             place=place,
             change_id=name,
-            body=encode(body, self.sink.encoding),
-            attributes=attributes_of(change, self.stream, name, self.traceparent),
-            group=group_of(change, self.stream, group) if self.keeps_order else "",
+            content=content,
+            body=encode(content, self.sink.encoding),
+            attributes=self._attributes(change, name, ns),
+            group=self._group(change, ns) if self.keeps_order else "",
         )
 
+    def _attributes(self, change: Change, name: str, ns: str) -> dict[str, str]:
+        """What a subscription can filter by; what a change lacks, or has as no text, is no part."""
+        attributes = {"stream": self.stream, "changeId": name}
+        operation = change.get("operationType")
+        if operation and isinstance(operation, str):
+            attributes["operationType"] = operation
+        if ns:
+            attributes["ns"] = ns
+        if self.traceparent is not None:
+            attributes["traceparent"] = self.traceparent
+        return attributes
 
-def attributes_of(
-    change: Change, stream: str, name: str, traceparent: str | None = None
-) -> dict[str, str]:
-    """What a subscription can filter by; what a change lacks, or has as no text, is left out."""
-    values = {
-        "stream": stream,
-        "operationType": change.get("operationType"),
-        "ns": namespace(change),
-        "changeId": name,
-        "traceparent": traceparent,
-    }
-    return {name: value for name, value in values.items() if value and isinstance(value, str)}
+    def _group(self, change: Change, ns: str) -> str:
+        """What keeps its order: the document, its namespace or the stream, as the sink says.
+
+        A change without a key, such as a drop, is of its namespace.
+        """
+        if self.sink.group == "stream":
+            return group_of(self.stream)
+        return group_of(ns, None if self.sink.group == "namespace" else change.get("documentKey"))
+
+
+def group_of(name: str, key: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 of a name and, behind a NUL, which no name holds, of a document key."""
+    hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
+    if key:
+        hashed.update(b"\0" + encode(key))
+    return hashed.hexdigest()
 
 
 def namespace(change: Change) -> str:
-    """`database.collection`, or `database`; empty where the change has none."""
+    """`database.collection`, or `database`; empty where the change has none, or no text there."""
     ns = change.get("ns")
-    if not isinstance(ns, Mapping):
+    if not isinstance(ns, dict):
         return ""
-    return ".".join(name for name in (ns.get("db"), ns.get("coll")) if isinstance(name, str))
+    database, collection = ns.get("db"), ns.get("coll")
+    if not isinstance(database, str):
+        return ""
+    return f"{database}.{collection}" if isinstance(collection, str) else database
 
 
-def body_of(change: Change, body: str | tuple[str, ...]) -> Any:
-    """The part of a change that is sent: all of it, its document, or the paths in `body`."""
+def content_of(change: Change, body: str | tuple[str, ...]) -> Mapping[str, Any]:
+    """The part of a change that is sent: all of it, its document, or the paths in `body`.
+
+    Raises PoisonChange where a pipeline has put something else in the document's place.
+    """
     if body == "change":
         return change
     if body == "document":
-        document = change.get("fullDocument")
-        return without_document(change) if document is None else document
+        return document_of(change)
     return projected(change, [path.split(".") for path in body])
+
+
+def document_of(change: Change) -> Mapping[str, Any]:
+    """The document of a change, or what stands for it."""
+    document = change.get("fullDocument")
+    if document is None:
+        return without_document(change)
+    if not isinstance(document, Mapping):
+        kind = type(document).__name__
+        raise PoisonChange(f"fullDocument is of type {kind}: only a document can be sent")
+    return document
 
 
 def without_document(change: Change) -> dict[str, Any]:
@@ -111,20 +138,6 @@ def projected(document: Mapping[str, Any], paths: list[list[str]]) -> dict[str, 
     return kept
 
 
-def group_of(change: Change, stream: str, group: Group) -> str:
-    """What keeps its order: SHA-256 of the namespace and document key, or of something wider.
-
-    A change without a key, such as a drop, is of its namespace. What is hashed has a NUL between
-    the two: no name holds one.
-    """
-    name = stream if group == "stream" else namespace(change)
-    key = change.get("documentKey") if group == "document" else None
-    hashed = hashlib.sha256(name.encode("utf-8", "surrogatepass"))
-    if key:
-        hashed.update(b"\0" + encode(key))
-    return hashed.hexdigest()
-
-
 def traceparent_of(xray: str | None) -> str | None:
     """The W3C trace context of an X-Ray trace header (`_X_AMZN_TRACE_ID`), if it is sampled."""
     match = _XRAY.search(xray or "")
@@ -136,8 +149,8 @@ def with_attributes(message: Message) -> bytes:
 
     Raises PoisonChange where a document has a field of that name: a reader would see but one.
     """
-    if TRACE in message.body and RESERVED in json.loads(message.body):
+    if RESERVED in message.content:
         raise PoisonChange(f"has a field {RESERVED!r}, which is the name of the attributes here")
     attributes = encode(message.attributes)
     comma = b"" if message.body == b"{}" else b","
-    return b"%b%b%b%b}" % (message.body[:-1], comma, TRACE, attributes)
+    return b'%b%b"%b":%b}' % (message.body[:-1], comma, RESERVED.encode(), attributes)
