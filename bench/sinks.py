@@ -192,26 +192,35 @@ def rows(rounds: int, answer_ms: float, concurrency: int = 4, processors: int = 
 def figures(plan: Plan) -> Iterator[Figure]:
     """The same as rows of the benchmark's table; the targets are for answers that cost nothing."""
     for answer_ms, rounds in ((0, 2 * plan.rounds + 1), (5, plan.rounds)):  # the short ones vary
-        for row in child.measure("sinks.rows", rounds=rounds, answer_ms=answer_ms):
-            yield from figures_of(row, answer_ms)
+        yield from of_rows(
+            child.measure("sinks.rows", rounds=rounds, answer_ms=answer_ms), answer_ms
+        )
 
 
-def figures_of(row: Row, answer_ms: int) -> Iterator[Figure]:
-    """Changes a second and processor time of one sink, each over those of one call a change."""
-    (one, one_cpu), (bulk, bulk_cpu) = row["one"], row["bulk"]
-    answered = f"answers after {answer_ms} ms"
+def of_rows(found: list[Row], answer_ms: int) -> Iterator[Figure]:
+    """Each sink's speed, then what each takes of the processor."""
+    yield from (speed_of(row, answer_ms) for row in found)
+    yield from (cost_of(row, answer_ms) for row in found)
+
+
+def speed_of(row: Row, answer_ms: int) -> Figure:
+    """Changes a second, over those of one call a change."""
+    one, bulk = (row[side][0] for side in ("one", "bulk"))
+    what = f"changes/s over one call a change's, answers after {answer_ms} ms"
     target = None if answer_ms else at_least(WANTED.get(row["sink"], DEFAULT_WANTED))
-    label = Label(
-        ROW, row["sink"], f"changes/s over one call a change's, {answered}", target=target
-    )
     rates = [text_of(1 / statistics.median(side)) for side in (bulk, one)]
     notes = f"{rates[0]} over {rates[1]} changes/s, {row['requests_per_1000']:.0f} requests / 1,000"
-    yield label.of_ratio(one, bulk, notes)
-    costs = [text_of(1e6 * statistics.median(side)) for side in (bulk_cpu, one_cpu)]
-    share = statistics.median(row["writing"][1]) / statistics.median(bulk_cpu)
-    label = Label(ROW, row["sink"], f"processor time of one call a change over ours, {answered}")
-    notes = f"{costs[0]} and {costs[1]} µs a change, {share:.0%} of ours writing JSON"
-    yield label.of_ratio(one_cpu, bulk_cpu, notes)
+    return Label(ROW, row["sink"], what, target=target).of_ratio(one, bulk, notes)
+
+
+def cost_of(row: Row, answer_ms: int) -> Figure:
+    """Processor time of one call a change over ours, and how much of ours is encoding."""
+    one, bulk, writing = (row[side][1] for side in ("one", "bulk", "writing"))
+    what = f"processor time of one call a change over ours, answers after {answer_ms} ms"
+    costs = [text_of(1e6 * statistics.median(side)) for side in (one, bulk)]
+    share = statistics.median(writing) / statistics.median(bulk)
+    notes = f"{costs[0]} over {costs[1]} µs a change, {share:.0%} of ours writing JSON"
+    return Label(ROW, row["sink"], what).of_ratio(one, bulk, notes)
 
 
 def main() -> None:
@@ -222,9 +231,8 @@ def main() -> None:
     parser.add_argument("--answer-ms", type=int, default=0, help="of the stub (default 0)")
     parser.add_argument("--processors", type=int, default=1, help="of the sink (default 1)")
     asked = parser.parse_args()
-    measured_rows = rows(max(3, asked.rounds), asked.answer_ms, asked.concurrency, asked.processors)
-    found = [figure for row in measured_rows for figure in figures_of(row, asked.answer_ms)]
-    Console().print(*results.tables(found), sep="\n")
+    found = rows(max(3, asked.rounds), asked.answer_ms, asked.concurrency, asked.processors)
+    Console().print(*results.tables(list(of_rows(found, asked.answer_ms))), sep="\n")
 
 
 if __name__ == "__main__":
