@@ -46,8 +46,10 @@ class Fate(StrEnum):
     UNANSWERED = "unanswered"  # taken, and missing in the answer
 
 
+THROTTLED = "ThrottlingException"
 KEPT = (Fate.TAKEN, Fate.MISJUDGED, Fate.UNANSWERED)
-CODES = {Fate.REJECTED: "InvalidArgument"}
+CODES = {Fate.REJECTED: "InvalidArgument"}  # EventBridge's
+CODES_BY_ID = {Fate.REJECTED: "InvalidParameterValue"}
 
 
 class Fates:
@@ -138,7 +140,11 @@ class Faulty:
         return {
             "Successful": [each for each in answer.get("Successful", ()) if each["Id"] in told],
             "Failed": [
-                {"Id": entry["Id"], "Code": _code(fate), "SenderFault": fate is Fate.REJECTED}
+                {
+                    "Id": entry["Id"],
+                    "Code": CODES_BY_ID.get(fate, THROTTLED),
+                    "SenderFault": fate is Fate.REJECTED,
+                }
                 for entry, fate in judged
                 if fate not in (Fate.TAKEN, Fate.UNANSWERED)
             ],
@@ -153,14 +159,11 @@ class Faulty:
         answers = []
         for _, fate in judged:
             answer = next(taken) if fate in KEPT else None
-            answers.append(answer if fate is Fate.TAKEN else {"ErrorCode": _code(fate)})
+            code = CODES.get(fate, THROTTLED)
+            answers.append(answer if fate is Fate.TAKEN else {"ErrorCode": code})
         fates = [fate for _, fate in judged]
         end = fates.index(Fate.UNANSWERED) if Fate.UNANSWERED in fates else len(fates)
         return {name: answers[:end]}
-
-
-def _code(fate: Fate) -> str:
-    return CODES.get(fate, "ThrottlingException")
 
 
 class Clock:
@@ -181,6 +184,38 @@ class Clock:
             raise ValueError("sleep length must be non-negative")
         with self._lock:
             self.now_s += seconds
+
+
+class Bucket:
+    """Keeps objects; raises `errors` first, takes `put_s` each on `clock`, meets at `together`."""
+
+    def __init__(
+        self,
+        *,
+        errors: list[Exception] | None = None,
+        clock: Any = None,
+        put_s: float = 0,
+        together: threading.Barrier | None = None,
+    ) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.puts = 0
+        self._errors = errors or []
+        self._clock = clock or Clock()
+        self._put_s = put_s
+        self._together = together
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: ARG002, N803
+        self.puts += 1
+        self._clock.sleep_s(self._put_s)
+        if self._together is not None:
+            self._together.wait()
+        if self._errors:
+            raise self._errors.pop(0)
+        self.objects[Key] = Body
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803
+        held = self.objects[Key]
+        return {"Body": type("Stream", (), {"read": lambda _: held})()}
 
 
 def sink_settings(kind: str, **given: Any) -> SinkSettings:

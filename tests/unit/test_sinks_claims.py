@@ -11,6 +11,7 @@ import pytest
 from sink_kinds import (
     KINDS,
     PER_REQUEST,
+    Bucket,
     Clock,
     Faulty,
     Memory,
@@ -20,7 +21,6 @@ from sink_kinds import (
     ids,
     sink_on,
     sink_settings,
-    sizes,
 )
 from tidemark.consumer import read_body
 from tidemark.errors import DeliveryFailed, SinkRefused
@@ -29,38 +29,6 @@ from tidemark.ports import Outcome
 from tidemark.sinks.outbox import FULL_ENOUGH
 
 LIMIT = 2_000
-
-
-class Bucket:
-    """Keeps objects; raises `errors` first, takes `put_s` each on `clock`, meets at `together`."""
-
-    def __init__(
-        self,
-        *,
-        errors: list[Exception] | None = None,
-        clock: Clock | None = None,
-        put_s: float = 0,
-        together: threading.Barrier | None = None,
-    ) -> None:
-        self.objects: dict[str, bytes] = {}
-        self.puts = 0
-        self._errors = errors or []
-        self._clock = clock or Clock()
-        self._put_s = put_s
-        self._together = together
-
-    def put_object(self, *, Bucket: str, Key: str, Body: bytes, ContentType: str) -> None:  # noqa: ARG002, N803
-        self.puts += 1
-        self._clock.sleep_s(self._put_s)
-        if self._together is not None:
-            self._together.wait()
-        if self._errors:
-            raise self._errors.pop(0)
-        self.objects[Key] = Body
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: ARG002, N803
-        held = self.objects[Key]
-        return {"Body": type("Stream", (), {"read": lambda _: held})()}
 
 
 def large(number: int) -> dict[str, Any]:
@@ -123,23 +91,39 @@ def test_a_body_is_not_put_aside_again_because_its_message_failed() -> None:
     assert (outcome, bucket.puts) == (Outcome(1), 1)
 
 
+@pytest.mark.parametrize("kind", ["sqs", "kinesis"])
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_a_slow_bucket_does_not_outlast_the_deadline(concurrency: int) -> None:
+@pytest.mark.parametrize("put_s", [0.5, 2, 3, 6])
+def test_a_slow_bucket_neither_outlasts_the_deadline_nor_stops_the_stream(
+    kind: str, concurrency: int, put_s: float
+) -> None:
     """G5: what was put aside in time is sent, the rest comes with the next run."""
-    clock = Clock()
-    bucket = Bucket(clock=clock, put_s=0.5)
-    outcome, client = deliver(
-        bucket,
-        [large(n) for n in range(500)],
-        kind="kinesis",
-        deadline_s=20,
-        clock=clock,
-        concurrency=concurrency,
-    )
+    clock, batch = Clock(), [large(n) for n in range(500)]
+    bucket = Bucket(clock=clock, put_s=put_s)
+    given: Any = {"kind": kind, "clock": clock, "concurrency": concurrency, "deadline_s": 20}
+    outcome, client = deliver(bucket, batch, **given)
     assert clock.now_s <= 20
     assert 0 < outcome.delivered < 500
     assert outcome.error is None
-    assert sum(sizes(client.requests).values()) <= outcome.delivered
+    assert ids(client.taken) == [change_id(each) for each in batch[: outcome.delivered]]
+
+
+def test_a_bucket_that_fails_slowly_does_not_outlast_the_deadline() -> None:
+    clock = Clock()
+    bucket = Bucket(clock=clock, put_s=6, errors=[client_error("InternalError", 500)] * 100)
+    outcome, _ = deliver(bucket, [large(n) for n in range(20)], clock=clock, deadline_s=20)
+    assert clock.now_s <= 20
+    assert isinstance(outcome.error, DeliveryFailed)
+
+
+@pytest.mark.parametrize("deadline_s", [2, 5])
+def test_the_shortest_delivery_puts_one_body_aside_and_sends_its_message(deadline_s: float) -> None:
+    """Else a function with a short timeout would never get beyond a large change."""
+    clock = Clock()
+    bucket = Bucket(clock=clock, put_s=0.1)
+    batch = [large(n) for n in range(20)]
+    outcome, _ = deliver(bucket, batch, clock=clock, deadline_s=deadline_s, concurrency=1)
+    assert (outcome, bucket.puts) == (Outcome(1), 1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sink_kinds import (
     IN_ORDER,
     KINDS,
+    Bucket,
+    Clock,
     Fate,
     Fates,
     Faulty,
@@ -30,22 +32,33 @@ PASSING = [Fate.TAKEN, Fate.THROTTLED, Fate.MISJUDGED, Fate.UNANSWERED]
 KEYS = st.lists(st.integers(0, 6), min_size=1, max_size=60)
 # In runs: long enough for an entry to fail until the sink gives it up for this delivery.
 RUNS = st.lists(st.tuples(st.sampled_from(PASSING), st.integers(1, 60)), max_size=12)
+LARGE = st.sets(st.integers(0, 59), max_size=20)
+TIMES = st.sampled_from([4, 8, 30, 1e9])
 FATES = RUNS.map(lambda runs: [fate for fate, length in runs for _ in range(length)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(keys=KEYS, fates=FATES, concurrency=st.sampled_from([1, 4]))
+@given(keys=KEYS, fates=FATES, large=LARGE, deadline_s=TIMES, concurrency=st.sampled_from([1, 4]))
 @REPEATABLE
 def test_no_change_is_lost_and_each_documents_order_is_kept(
-    kind: str, keys: list[int], fates: list[Fate], concurrency: int
+    kind: str,
+    keys: list[int],
+    fates: list[Fate],
+    large: set[int],
+    deadline_s: float,
+    concurrency: int,
 ) -> None:
-    """G1, G2: whatever a service does to the entries of its requests."""
-    changes = [change(number, key) for number, key in enumerate(keys)]
-    client = Faulty(Memory(), Fates(fates))
-    sink = sink_on(client, sink_settings(kind, concurrency=concurrency))
+    """G1, G2: whatever a service does to the entries of its requests, with claims among them."""
+    changes = [
+        change(number, key, fullDocument={"text": "x" * 2_000 * (number in large)})
+        for number, key in enumerate(keys)
+    ]
+    client, clock = Faulty(Memory(), Fates(fates)), Clock()
+    settings_ = sink_settings(kind, concurrency=concurrency, max_message_bytes=1_500)
+    sink = sink_on(client, settings_, clock=clock, s3=Bucket(clock=clock, put_s=0.2))
     rest = batch_of(changes)
     while rest:
-        outcome = sink.deliver(rest, deadline_s=1e9)
+        outcome = sink.deliver(rest, deadline_s=clock.now_s + deadline_s)
         assert outcome.error is None or isinstance(outcome.error, RetryableError)
         taken = set(ids(client.taken))
         assert {change_id(each) for each in rest[: outcome.delivered]} <= taken

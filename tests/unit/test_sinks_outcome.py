@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -118,6 +119,42 @@ def test_an_answer_without_anything_delivers_nothing(kind: str) -> None:
     assert outcome.delivered == 0
     assert isinstance(outcome.error, DeliveryFailed)
     assert "NoAnswer" in str(outcome.error)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        [],
+        {},
+        *({name: None} for name in ("Successful", "Failed", "Entries", "Records")),
+        *({name: ["x", None, {}]} for name in ("Successful", "Failed", "Entries", "Records")),
+        {"Successful": [{"MessageId": "m"}], "Failed": [{"Code": "x"}]},
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_none_delivers_nothing_and_breaks_nothing(kind: str, answer: Any) -> None:
+    """G1: whatever answers in the service's place."""
+
+    class Odd(Memory):
+        def _by_id(self, entries: Any) -> Any:  # noqa: ARG002
+            return answer
+
+        def put_events(self, *, Entries: Any) -> Any:  # noqa: ARG002, N803
+            return answer
+
+        def put_records(self, *, Records: Any, StreamName: str) -> Any:  # noqa: ARG002, N803
+            return answer
+
+    outcome = sink_on(Odd(), sink_settings(kind)).deliver(batch_of(changes(3)), deadline_s=99)
+    assert (outcome.delivered, type(outcome.error)) == (0, DeliveryFailed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_request_that_is_not_answered_is_the_targets_doing(kind: str) -> None:
+    """G1: a process that ends with it accuses no change."""
+    assert not sink_on(Memory(), sink_settings(kind)).may_hang_on_a_change
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -326,10 +363,12 @@ def test_what_nobody_knows_or_time_may_mend_is_tried_again(kind: str, error: Exc
     )
 
 
-@pytest.mark.parametrize("code", ["Throttled", "KMS.ThrottlingException", "RequestThrottled"])
-def test_an_entry_that_is_throttled_is_no_rejection_though_it_is_called_the_senders_fault(
+@pytest.mark.parametrize("code", ["Throttled", "KMS.ThrottlingException", "ErrorOfNextYear"])
+def test_an_entry_is_rejected_by_a_known_code_and_not_by_the_services_flag_alone(
     code: str,
 ) -> None:
+    """G1: being throttled is called the sender's fault too, and so may be what is yet unknown."""
+
     class Throttling(Memory):
         def _by_id(self, entries: Any) -> Any:
             return {
@@ -344,10 +383,18 @@ def test_an_entry_that_is_throttled_is_no_rejection_though_it_is_called_the_send
     assert isinstance(outcome.error, DeliveryFailed)
 
 
-def test_a_key_that_the_role_cannot_use_is_fatal_and_says_so() -> None:
-    client = Faulty(Memory(), errors=[client_error("KmsAccessDenied")])
-    with pytest.raises(SinkRefused, match="lacks kms:GenerateDataKey and kms:Decrypt"):
-        sink_on(client, sink_settings("sqs")).deliver(batch_of(changes(1)), deadline_s=9)
+@pytest.mark.parametrize(
+    ("kind", "lacking"),
+    [
+        ("sqs", "kms:GenerateDataKey and kms:Decrypt on the key"),
+        ("sns", "kms:GenerateDataKey and kms:Decrypt on the key"),
+        ("kinesis", "kms:GenerateDataKey on the key"),
+    ],
+)
+def test_a_key_that_the_role_cannot_use_is_fatal_and_says_so(kind: str, lacking: str) -> None:
+    client = Faulty(Memory(), errors=[client_error("KMSAccessDeniedException")])
+    with pytest.raises(SinkRefused, match=f"lacks {lacking}"):
+        sink_on(client, sink_settings(kind)).deliver(batch_of(changes(1)), deadline_s=9)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -375,6 +422,22 @@ def test_a_request_begins_only_where_the_slowest_would_end_in_time(
     sink = sink_on(client, sink_settings("sqs", concurrency=1), clock=clock)
     outcome = sink.deliver(batch_of(changes(100)), deadline_s=deadline_s)
     assert (len(client.requests), outcome.delivered) == (requests, 10 * requests)
+
+
+def test_a_delivery_asks_for_its_bus_once() -> None:
+    class Counting(Memory):
+        asked = 0
+
+        def describe_event_bus(self, *, Name: str) -> Any:  # noqa: N803
+            self.asked += 1
+            with suppress(threading.BrokenBarrierError):  # others ask meanwhile, if they do
+                together.wait(timeout=0.2)
+            return {"Name": Name}
+
+    together, client = threading.Barrier(2), Counting()
+    sink = sink_on(client, sink_settings("eventbridge", concurrency=32))
+    assert sink.deliver(batch_of(changes(300)), deadline_s=9) == Outcome(300)
+    assert client.asked == 1
 
 
 def test_a_bus_that_is_slow_to_be_found_leaves_the_events_to_the_next_delivery() -> None:

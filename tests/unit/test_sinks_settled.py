@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from fakes import (
     ManualClock,
     MemoryDeadLetters,
@@ -14,7 +12,18 @@ from fakes import (
     ScriptedSource,
     insert,
 )
-from sink_kinds import TARGETS, Fate, Fates, Faulty, Memory, ids, sink_on, sink_settings
+from sink_kinds import (
+    TARGETS,
+    Bucket,
+    Fate,
+    Fates,
+    Faulty,
+    Memory,
+    client_error,
+    ids,
+    sink_on,
+    sink_settings,
+)
 from tidemark.budget import Budget
 from tidemark.model import Batch, StopReason, StreamSummary, change_id
 from tidemark.ports import Outcome, Ports
@@ -25,17 +34,21 @@ from tidemark.settings import Settings, StreamSettings
 class Rig:
     """One stream from a scripted oplog into a bulk sink, run by run."""
 
-    may_hang_on_a_change = False
-
-    def __init__(self, client: Any, **sink: Any) -> None:
-        self.clock = ManualClock()
+    def __init__(
+        self, client: Any, clock: ManualClock | None = None, bucket: Any = None, **sink: Any
+    ) -> None:
+        self.clock = clock or ManualClock()
         self.source = ScriptedSource(self.clock)
         self.store, self.letters = MemoryStore(self.clock), MemoryDeadLetters()
         self.telemetry = RecordingTelemetry()
         self.client = client
         self.attempts = 0
-        self._sink = sink_on(client, sink_settings("sqs", **sink), clock=self.clock)
+        self._sink = sink_on(client, sink_settings("sqs", **sink), clock=self.clock, s3=bucket)
         self._stream = StreamSettings(name="orders", start_at="earliest")
+
+    @property
+    def may_hang_on_a_change(self) -> bool:
+        return self._sink.may_hang_on_a_change
 
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
         self.attempts += 1
@@ -134,13 +147,50 @@ def test_no_request_begins_once_the_lease_may_be_anothers() -> None:
     assert summary.changes == len(begun_s) > 20
 
 
-@pytest.mark.parametrize("killed_runs", [2])
-def test_an_outage_under_suspicion_of_killers_accuses_nobody(killed_runs: int) -> None:
-    """A wary run counts an attempt before it is made; the target's failure takes it back."""
-    rig = rig_of(3, Fates([Fate.THROTTLED] * 3_000))
-    for number in range(killed_runs):
+def suspected(rig: Rig) -> Rig:
+    """The rig behind two runs that were killed without a word."""
+    for number in range(2):
         now_ms = rig.clock.time_ms()
         rig.store.acquire("orders", f"killed {number}", now_ms=now_ms, expires_at_ms=now_ms)
+    return rig
+
+
+def test_an_outage_under_suspicion_of_killers_accuses_nobody() -> None:
+    """A wary run counts an attempt before it is made; the target's failure takes it back."""
+    rig = suspected(rig_of(3, Fates([Fate.THROTTLED] * 3_000)))
     for _ in range(8):
         rig.run()
     assert rig.letters.letters == []
+
+
+def test_a_refusal_under_suspicion_of_killers_accuses_nobody() -> None:
+    """G1: what only an operator can mend says nothing of a change."""
+    rig = suspected(rig_of(3))
+    for _ in range(8):
+        rig.client.errors = [client_error("AccessDeniedException", 403)]
+        assert "lacks sqs:SendMessage" in str(rig.run().error)
+    assert rig.letters.letters == []
+    rig.client.errors = []
+    assert rig.run().changes == 3
+
+
+def test_a_deadline_under_suspicion_of_killers_accuses_nobody() -> None:
+    """G1: a body that takes its time to be put aside is no attempt at its change."""
+    bucket = Bucket(clock=(clock := ManualClock()), put_s=2)
+    rig = suspected(Rig(Faulty(Memory()), clock, bucket, max_message_bytes=2_000))
+    rig.source.write(insert(1, text="x" * 3_000))
+    for _ in range(8):
+        rig.run(lease_s=5)
+    assert rig.letters.letters == []
+
+
+def test_what_was_delivered_before_a_refusal_is_not_delivered_again() -> None:
+    """G3: run after run fails at the change whose body the bucket refuses, and repeats none."""
+    bucket = Bucket(errors=[client_error("AccessDenied", 403)] * 100)
+    rig = Rig(Faulty(Memory()), ManualClock(), bucket, max_message_bytes=2_000)
+    rig.source.write(*(insert(n, text="x" * 3_000 * (n == 30)) for n in range(40)))
+    for _ in range(4):
+        assert "claim check: the function's role lacks s3:PutObject" in str(rig.run().error)
+    sent = ids(rig.client.taken)
+    assert sent[:30] == rig.ids()[:30]
+    assert len(sent) == len(set(sent))

@@ -23,7 +23,7 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from aws_lambda_powertools.utilities.idempotency import (
@@ -90,20 +90,23 @@ def idempotent(
         """The function with its memory, made at the first change of a stream."""
         return memory.of(stream, _reporting(deliver_one))
 
-    def deliver(batch: Batch) -> dict[str, Any] | None:
-        for place, change in enumerate(batch):
-            name = batch.change_id(change)
-            try:
-                _deal_with(once, batch.stream, name, change)
-            except RetryableError as error:
-                raise DeliveryFailed(str(error), delivered=place) from error
-            except Exception:
-                if place == 0:
-                    raise
-                return {"batchItemFailures": [{"itemIdentifier": name}]}
-        return None
+    return partial(_deliver_each, once)
 
-    return deliver
+
+def _deliver_each(
+    once: Callable[[str], Callable[..., object]], batch: Batch
+) -> dict[str, Any] | None:
+    for place, change in enumerate(batch):
+        name = batch.change_id(change)
+        try:
+            _deal_with(once, batch.stream, name, change)
+        except RetryableError as error:
+            raise DeliveryFailed(str(error), delivered=place) from error
+        except Exception:
+            if place == 0:
+                raise
+            return {"batchItemFailures": [{"itemIdentifier": name}]}
+    return None
 
 
 def _refuse_what_cannot_work(deliver_one: DeliverOne, remember_s: int, attempt_s: float) -> None:

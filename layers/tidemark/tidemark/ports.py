@@ -159,8 +159,8 @@ class Sink(Protocol):
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
         """Deliver in order; `deadline_s` is the monotonic time by which it should have ended.
 
-        Never raises for a failed delivery: that is an Outcome. Raises SinkRefused where no batch
-        could ever be delivered.
+        Never raises for a failed delivery: that is an Outcome. Raises SinkRefused, nothing being
+        delivered, where an operator must act before the first change can be.
         """
 
 

@@ -166,7 +166,7 @@ class Settlement:
         outcome = self._attempt(changes[:size])
         rest = changes[outcome.delivered :]
         if outcome.error is None:
-            return rest, self._acquitted(rest, suspects - size)
+            return rest, self._acquitted(rest, suspects, outcome.delivered)
         if isinstance(outcome.error, RetryableError):
             return rest, self._outlast(outcome)
         return self._after_failure(rest, outcome, size, suspects)
@@ -199,6 +199,9 @@ class Settlement:
             self._count_attempt(changes[0], alone=True, open=True)
             self._progress.save()
             outcome = self._deliver(changes)
+        except Exception:  # the store or the target refuses: no attempt was made
+            self._progress.attempts = self._before
+            raise
         finally:
             one_suspect.release()
         self._acquit(outcome.delivered)
@@ -223,8 +226,12 @@ class Settlement:
         if not self.is_wary:
             self._progress.save()
 
-    def _acquitted(self, rest: Sequence[Change], suspects: int) -> int:
+    def _acquitted(self, rest: Sequence[Change], suspects: int, delivered: int) -> int:
         """How many suspects are left; the next of them inherits what failed in company."""
+        if not delivered:  # the deadline came first: nothing was tried
+            self._progress.attempts = self._before
+            return suspects
+        suspects -= delivered
         if suspects <= 0:
             return 0
         exhausted = Attempts(self._stream.max_attempts, change_id(rest[0]), self._now_ms())

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from tidemark.claimcheck import ClaimCheck, payload_of
-from tidemark.errors import DeliveryFailed, FatalError, PoisonChange
+from tidemark.errors import DeliveryFailed, FatalError, PoisonChange, SinkRefused
 from tidemark.model import Batch
 from tidemark.ports import Clock, Outcome
 from tidemark.settings import SinkSettings
@@ -64,14 +64,22 @@ class BulkSink:
         return False
 
     def deliver(self, batch: Batch, *, deadline_s: float) -> Outcome:
-        """Send the batch, at least one request of it. Raises SinkRefused."""
+        """Send the batch, at least one request of it. Raises SinkRefused, unless some arrived."""
         target = self._target()
         limits = target.limits.overridden(self._settings)
         confirmed = self._confirmed.places(batch)
         entries, count, stopped = self._entries(batch, confirmed, target, limits)
         outbox = Outbox(count, entries, limits, keeps_order=target.keeps_order)
-        Sending(self._settings, target, self._claim_check, self._clock, outbox, deadline_s).run()
-        self._confirmed.remember(batch, outbox.delivered, outbox.ahead)
+        sending = Sending(
+            self._settings, target, self._claim_check, self._clock, outbox, deadline_s
+        )
+        try:
+            sending.run()
+        except SinkRefused:
+            if not outbox.delivered:
+                raise  # else the next delivery of the run does, behind what was delivered
+        finally:
+            self._confirmed.remember(batch, outbox.delivered, outbox.ahead)
         if outbox.delivered == count:
             return Outcome(count, stopped, named=stopped is not None)
         return self._outcome(outbox)

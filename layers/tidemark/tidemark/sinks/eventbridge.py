@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Message, with_attributes
-from tidemark.sinks.target import Answers, Entries, Failure, Limits
+from tidemark.sinks.target import Answers, Entries, Limits, answers_by_place
 from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class EventBridgeTarget:
         return values, len(self._source) + len(detail_type.encode()) + len(detail)
 
     @property
+    def asks_first(self) -> bool:
+        """Until the bus was found."""
+        return not self._exists
+
+    @property
     def permission(self) -> str:
         """Of two requests the one that comes next."""
         return "events:PutEvents" if self._exists else "events:DescribeEventBus"
@@ -72,7 +77,7 @@ class EventBridgeTarget:
             self._exists = True
             return None
         answer = self._client.put_events(Entries=list(entries))  # type: ignore[arg-type]
-        return [_failure(each.get("ErrorCode")) for each in answer.get("Entries", ())]
+        return answers_by_place(answer, "Entries", "EventId", REJECTIONS)
 
     def _type_of(self, message: Message) -> str:
         operation = message.attributes.get("operationType", "unknown")
@@ -98,7 +103,3 @@ def cloudevent(message: Message, source: str, event_type: str) -> bytes:
     present = {name: value for name, value in context.items() if value}
     head = json.dumps(present, separators=(",", ":")).encode()
     return b'%b,"data":%b}' % (head[:-1], message.body)
-
-
-def _failure(code: str | None) -> Failure | None:
-    return None if code is None else Failure(code, rejected=code in REJECTIONS)

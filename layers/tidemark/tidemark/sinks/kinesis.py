@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message, with_attributes
-from tidemark.sinks.target import Answers, Entries, Failure, Limits
+from tidemark.sinks.target import Answers, Entries, Limits, answers_by_place
 from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class KinesisTarget:
 
     limits = LIMITS
     keeps_order = True
+    asks_first = False
     permission = "kinesis:PutRecords"
 
     def __init__(self, client: "KinesisClient", target: str) -> None:
@@ -42,11 +43,7 @@ class KinesisTarget:
     def send(self, entries: Entries) -> Answers:
         """One PutRecords."""
         answer: Any = self._client.put_records(Records=list(entries), **self._stream)  # type: ignore[arg-type]
-        return [_failure(each.get("ErrorCode")) for each in answer.get("Records", ())]
-
-
-def _failure(code: str | None) -> Failure | None:
-    return None if code is None else Failure(code)
+        return answers_by_place(answer, "Records", "SequenceNumber")
 
 
 def _as_json(given: Mapping[str, Any], records: Entries) -> bytes:

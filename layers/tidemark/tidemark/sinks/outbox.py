@@ -8,8 +8,8 @@ Only the oldest unconfirmed entry of a group can be taken. A request therefore n
 one group, and none is sent while an earlier one of its group may still fail: the order of a group
 survives partial failures, however many threads send.
 
-An entry with a payload is taken alone, to have the payload put aside, and then returned: it joins a
-request once its message is all there is to send.
+An entry with a payload is taken alone, to have the payload put aside, and then given back: it joins
+a request once its message is all there is to send.
 """
 
 import heapq
@@ -17,7 +17,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidemark.claimcheck import Payload
 from tidemark.sinks.target import Failure, Limits
@@ -40,6 +40,19 @@ class Entry:
     payload: Payload | None = None
 
 
+class Taken(NamedTuple):
+    """What a thread is to do next: nothing, where there are no `entries`.
+
+    `payload`: what is to be put aside, None where messages are to be sent. `is_early`: nothing that
+    was taken has come back yet. `is_first`: no other request was taken, but what was given back.
+    """
+
+    entries: list[Entry]
+    payload: Payload | None
+    is_early: bool
+    is_first: bool
+
+
 class Outbox:
     """The first `count` changes of a batch; those without an entry are delivered already."""
 
@@ -56,6 +69,9 @@ class Outbox:
             self._waiting[place] = 1
         self._end = count  # nothing from here on is sent any more
         self._in_flight = 0
+        self._hurried = False
+        self._requests = 0  # taken to be sent
+        self._has_landed = False  # whether anything taken has come back
         self._alone: set[int] = set()
         self._tries: Counter[int] = Counter()
         self._failures: dict[int, Failure] = {}
@@ -87,17 +103,20 @@ class Outbox:
         """The entry's bytes, as the service counts them."""
         return self._entries[place].size_bytes
 
-    def take(self) -> list[Entry]:
-        """A request as full as may be, the oldest entries first; empty when all is over.
+    def take(self) -> Taken:
+        """A request as full as may be, the oldest entries first; without any when all is over.
 
         Waits while nothing can be taken but something is in flight: it may come back, or free the
         next of its group.
         """
         with self._changed:
             self._changed.wait_for(self._is_decided)
-            request = self._filled()
-            self._in_flight += len(request)
-        return request
+            entries = self._filled()
+            self._in_flight += len(entries)
+            payload = entries[0].payload if entries else None
+            taken = Taken(entries, payload, not self._has_landed, not self._requests)
+            self._requests += payload is None
+        return taken
 
     def confirm(self, entries: Sequence[Entry]) -> None:
         """Each of `entries` is delivered: the next of its group can be taken."""
@@ -107,12 +126,11 @@ class Outbox:
                 self._free_next(entry.group)
             self._landed(len(entries))
 
-    def give_back(self, entries: Sequence[Entry]) -> None:
-        """Nothing was tried with `entries`: each can be taken again."""
+    def give_back(self, taken: Taken) -> None:
+        """Nothing was sent of what was taken: each can be taken again."""
         with self._changed:
-            for entry in entries:
-                heapq.heappush(self._ready, entry.place)
-            self._landed(len(entries))
+            self._requests -= taken.payload is None
+            self._return(taken.entries)
 
     def put_back(self, entries: Sequence[Entry], failures: Sequence[Failure]) -> None:
         """Each of `entries` failed: it can be taken again, unless there is no hope for it.
@@ -129,7 +147,16 @@ class Outbox:
         """A request was rejected whole: each of `entries` is sent alone, to find which is meant."""
         with self._changed:
             self._alone.update(entry.place for entry in entries)
-        self.give_back(entries)
+            self._return(entries)
+
+    def hurry(self) -> None:
+        """There is no time to put payloads aside: what needs it waits for another delivery."""
+        with self._changed:
+            self._hurried = True
+            ready, self._ready = self._ready, []
+            for place in ready:
+                self._make_ready(place)
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Nothing is sent any more; what is in flight may still be confirmed."""
@@ -148,7 +175,16 @@ class Outbox:
         if group is not None:
             group.popleft()
             if group:
-                heapq.heappush(self._ready, group[0])
+                self._make_ready(group[0])
+
+    def _return(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._make_ready(entry.place)
+        self._landed(len(entries))
+
+    def _make_ready(self, place: int) -> None:
+        if not self._hurried or self._entries[place].payload is None:
+            heapq.heappush(self._ready, place)
 
     def _is_decided(self) -> bool:
         return self._has_ready() or not self._in_flight or not self._end
@@ -189,10 +225,11 @@ class Outbox:
         if failure.rejected or self._tries[place] >= MAX_TRIES:
             self._end = min(self._end, place)
         else:
-            heapq.heappush(self._ready, place)
+            self._make_ready(place)
 
     def _landed(self, count: int) -> None:
         self._in_flight -= count
+        self._has_landed = True
         self._changed.notify_all()
 
 

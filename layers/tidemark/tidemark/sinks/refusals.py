@@ -14,13 +14,15 @@ from tidemark.sinks.target import Failure
 SDK_ERRORS = (ClientError, BotoCoreError, ResponseParserError)  # the last: a proxy's HTML
 OF_SQS = "AWS.SimpleQueueService."  # a prefix of some codes, by the SDK's version
 
-REJECTIONS = frozenset(  # of a request, for what is in it
+REJECTIONS = frozenset(  # of a message, or of a request for what is in it
     {
         "BatchRequestTooLong",
         "InvalidArgumentException",
+        "InvalidAttributeValue",
         "InvalidMessageContents",
         "InvalidParameter",
         "InvalidParameterValue",
+        "MessageTooLong",
         "ParameterValueInvalid",
         "RequestEntityTooLarge",
         "RequestEntityTooLargeException",
@@ -107,6 +109,7 @@ UNUSABLE = frozenset(  # said of the target or the account, in a request that is
         "UnsupportedOperation",
     }
 )
+BY_ONE_KEY_USE = frozenset({"kinesis:PutRecords"})  # the others read a key before they use it
 TURNED_AWAY = frozenset({301, 401, 403, 404, 407})  # whoever answered, it was not for the message
 
 
@@ -132,9 +135,12 @@ def raise_if_refused(failure: Failure, permission: str, target: str) -> None:
     if code in UNUSABLE:
         raise SinkRefused(f"{target} cannot be used as it is ({code})")
     if code.upper().startswith("KMS") and not is_transient(code):
+        needed = "kms:GenerateDataKey" + (
+            "" if permission in BY_ONE_KEY_USE else " and kms:Decrypt"
+        )
         raise SinkRefused(
-            f"the function's role lacks kms:GenerateDataKey and kms:Decrypt on the key of "
-            f"{target}, or the key cannot be used ({code})"
+            f"the function's role lacks {needed} on the key of {target}, or the key cannot be used "
+            f"({code})"
         )
     if failure.turned_away:
         raise SinkRefused(

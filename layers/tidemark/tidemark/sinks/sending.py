@@ -2,9 +2,9 @@
 
 An entry that fails is sent again by itself, with the next request, after a backoff with jitter.
 
-No request behind the first begins unless the slowest that there can be ends in time. What comes
-before the first (a bus that is asked for, a payload that is put aside) leaves it the time of an
-ordinary answer (G5).
+What begins at once begins in any case. Behind it no request begins unless the slowest that there
+can be ends in time, and no payload is put aside unless its message could follow; but the first
+message needs no more than the time of an ordinary answer (G5).
 """
 
 import random
@@ -17,7 +17,7 @@ from tidemark.claimcheck import ClaimCheck, Payload
 from tidemark.errors import SinkRefused
 from tidemark.ports import Clock
 from tidemark.settings import SinkSettings
-from tidemark.sinks.outbox import Entry, Outbox
+from tidemark.sinks.outbox import Entry, Outbox, Taken
 from tidemark.sinks.refusals import SDK_ERRORS, failure_of, raise_if_refused
 from tidemark.sinks.target import ANSWER_S, NO_ANSWER, REQUEST_S, Answers, Failure, Target
 
@@ -38,6 +38,8 @@ class Sending:
 
     def run(self) -> None:
         """Send with no more threads than can be busy; return when all end. Raises SinkRefused."""
+        if self.target.asks_first and (taken := self.outbox.take()).entries:
+            self._act_on(taken)
         workers = min(self.sink.concurrency, self.outbox.tasks)
         if workers <= 1:
             self._work()
@@ -48,37 +50,52 @@ class Sending:
             each.result()
 
     def _work(self) -> None:
-        sent = False
+        while (taken := self.outbox.take()).entries:
+            self._act_on(taken)
+
+    def _act_on(self, taken: Taken) -> None:
         try:
-            while request := self.outbox.take():
-                sent |= self._step(request)
-                if self._left_s() < (REQUEST_S if sent else ANSWER_S):
-                    self.outbox.close()
+            if not self._may_begin(taken):
+                self._give_up(taken)
+            elif taken.payload is not None:
+                self._put_aside(taken, taken.payload)
+            else:
+                self._send(taken)
         except BaseException:
             self.outbox.close()
             raise
 
-    def _step(self, request: Sequence[Entry]) -> bool:
-        """One request of whatever kind; whether it held messages."""
-        if request[0].payload is not None:
-            self._put_aside(request[0], request[0].payload)
-            return False
-        answers = self._answers(request)
-        if answers is None:
-            self.outbox.give_back(request)
-            return False
-        self._settle(request, answers)
-        return True
+    def _may_begin(self, taken: Taken) -> bool:
+        if taken.is_early:
+            return True
+        if taken.payload is not None:
+            return self._left_s() >= REQUEST_S + ANSWER_S
+        return self._left_s() >= (ANSWER_S if taken.is_first else REQUEST_S)
 
-    def _put_aside(self, entry: Entry, payload: Payload) -> None:
-        """Let the body wait in S3, after which the entry can be sent."""
+    def _give_up(self, taken: Taken) -> None:
+        """Too late: for payloads, or for everything."""
+        self.outbox.give_back(taken)
+        if taken.payload is not None:
+            self.outbox.hurry()
+        else:
+            self.outbox.close()
+
+    def _send(self, taken: Taken) -> None:
+        answers = self._answers(taken.entries)
+        if answers is None:
+            self.outbox.give_back(taken)
+        else:
+            self._settle(taken.entries, answers)
+
+    def _put_aside(self, taken: Taken, payload: Payload) -> None:
+        """Let the body wait in S3, after which its entry can be sent."""
         with self._named():
             failure = self.claim_check.put(payload)
         if failure is not None:
-            self._put_back([entry], [failure])
+            self._put_back(taken.entries, [failure])
             return
-        entry.payload = None
-        self.outbox.give_back([entry])
+        taken.entries[0].payload = None
+        self.outbox.give_back(taken)
 
     def _answers(self, request: Sequence[Entry]) -> Answers | None:
         """One answer an entry, whatever the service does; None where there is still none."""
@@ -89,11 +106,7 @@ class Sending:
         if answers is None:
             return None
         missing = len(request) - len(answers)
-        answers = [*answers, *[NO_ANSWER] * missing][: len(request)]
-        with self._named():
-            for failure in filter(None, answers):
-                raise_if_refused(failure, self.target.permission, self.sink.target)
-        return answers
+        return [*answers, *[NO_ANSWER] * missing][: len(request)]
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -112,7 +125,13 @@ class Sending:
             answered = list(zip(request, answers, strict=True))
             self.outbox.confirm([entry for entry, failure in answered if failure is None])
             failed = [entry for entry, failure in answered if failure is not None]
-            self._put_back(failed, list(filter(None, answers)))
+            self._settle_failed(failed, list(filter(None, answers)))
+
+    def _settle_failed(self, entries: Sequence[Entry], failures: Sequence[Failure]) -> None:
+        with self._named():
+            for failure in failures:
+                raise_if_refused(failure, self.target.permission, self.sink.target)
+        self._put_back(entries, failures)
 
     def _put_back(self, entries: Sequence[Entry], failures: Sequence[Failure]) -> None:
         """Let failed entries be taken again, after a wait: this thread sends nothing meanwhile."""

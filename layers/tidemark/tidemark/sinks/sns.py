@@ -23,6 +23,7 @@ class SnsTarget:
     """Publishes to one topic."""
 
     limits = LIMITS
+    asks_first = False
     permission = "sns:Publish"
 
     def __init__(self, client: "SNSClient", target: str) -> None:

@@ -4,10 +4,11 @@ A FIFO queue drops what comes again within five minutes: the deduplication id is
 """
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemark.sinks.message import Message
-from tidemark.sinks.refusals import is_transient, plain
+from tidemark.sinks.refusals import REJECTIONS, plain
 from tidemark.sinks.target import NO_ANSWER, Answers, Entries, Failure, Limits
 from tidemark.sinks.wire import NO_JSON, as_json, from_json, read_answers, write_bodies
 from tidemark.targets import is_fifo
@@ -26,6 +27,7 @@ class SqsTarget:
     """Sends to one queue."""
 
     limits = LIMITS
+    asks_first = False
     permission = "sqs:SendMessage"
 
     def __init__(self, client: "SQSClient", target: str) -> None:
@@ -87,15 +89,22 @@ def fifo_values(message: Message) -> dict[str, str]:
 
 def answers_by_id(entries: Entries, answer: Any) -> Answers:
     """What an answer of SQS or SNS says of each entry; one that it does not name has failed."""
-    taken = {each["Id"] for each in answer.get("Successful", ())}
-    failed = {each["Id"]: _failure(each) for each in answer.get("Failed", ())}
+    taken = {each["Id"] for each in _told(answer, "Successful")}
+    failed = {each["Id"]: _failure(each) for each in _told(answer, "Failed")}
     return [
         failed.get(entry["Id"]) or (None if entry["Id"] in taken else NO_ANSWER)
         for entry in entries
     ]
 
 
-def _failure(each: Any) -> Failure:
-    """A fault of the sender's is a rejection; being throttled is called one too, and is none."""
+def _told(answer: Any, name: str) -> list[Mapping[str, Any]]:
+    """The entries in one of an answer's lists, as far as they say of which they are."""
+    told = answer.get(name) if isinstance(answer, Mapping) else None
+    entries = told if isinstance(told, list) else []
+    return [each for each in entries if isinstance(each, Mapping) and "Id" in each]
+
+
+def _failure(each: Mapping[str, Any]) -> Failure:
+    """A rejection is what both the service's flag and its code call the sender's fault."""
     code = plain(each.get("Code", "unknown"))
-    return Failure(code, rejected=bool(each.get("SenderFault")) and not is_transient(code))
+    return Failure(code, rejected=bool(each.get("SenderFault")) and code in REJECTIONS)

@@ -1,6 +1,6 @@
 """What a bulk sink needs to know of a service, and what the service says of each entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,7 +8,7 @@ from tidemark.settings import SinkSettings
 from tidemark.sinks.message import Message
 
 # What a request takes at the most: two attempts of 1 s to connect (and, then, to send its 10 MiB)
-# and 1.5 s to answer, 1 s apart: no more than the reserve that a run keeps behind its last read.
+# and 1.5 s to answer, 1 s apart: as much as a run by default keeps behind its last read.
 CONNECT_S, ANSWER_S, ATTEMPTS, PAUSE_S = 1.0, 1.5, 2, 1.0
 REQUEST_S = ATTEMPTS * (CONNECT_S + ANSWER_S) + (ATTEMPTS - 1) * PAUSE_S
 
@@ -45,6 +45,24 @@ Entries = Sequence[Mapping[str, Any]]
 Answers = Sequence[Failure | None]
 
 
+def answers_by_place(
+    answer: Any, name: str, proof: str, rejections: Collection[str] = ()
+) -> Answers:
+    """What an answer says of each entry in its list `name`: taken, if it holds a `proof`."""
+    told = answer.get(name) if isinstance(answer, Mapping) else None
+    entries = told if isinstance(told, list) else []
+    return [
+        _answer(each if isinstance(each, Mapping) else {}, proof, rejections) for each in entries
+    ]
+
+
+def _answer(each: Mapping[str, Any], proof: str, rejections: Collection[str]) -> Failure | None:
+    code = each.get("ErrorCode")
+    if code:
+        return Failure(str(code), rejected=code in rejections)
+    return None if each.get(proof) else NO_ANSWER
+
+
 class Target(Protocol):
     """One service: how a message is put into a request, and how a request is sent.
 
@@ -59,6 +77,10 @@ class Target(Protocol):
     @property
     def keeps_order(self) -> bool:
         """Whether it is worth keeping the order of a group."""
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether the next `send` asks for something else."""
 
     @property
     def permission(self) -> str:
