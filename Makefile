@@ -131,7 +131,7 @@ chaos: $(VENV)/.installed ## Kill and freeze real containers 200 times, and lose
 	@$(PY) local/chaos.py --kills 200 $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed ## Measure everything in docs/performance.md again (18 minutes)
+bench: $(VENV)/.installed ## Measure everything in docs/performance.md again (20 minutes)
 	@$(PY) bench/run.py $(ARGS)
 
 # ---------------------------------------------------------------- deploy it
