@@ -1,7 +1,7 @@
 """Every BSON type as bytes, as canonical and as relaxed Extended JSON, by the specification.
 
 The published cases are run by test_encoding_published.py; here are the types that they leave out
-and the edges of each, to be read. A row is one element named `v`: its type byte and payload, in hex.
+and the edges of each, to be read. A row is one element named `v`: type byte and payload, in hex.
 Source: https://bsonspec.org/spec.html and MongoDB's Extended JSON specification.
 """
 
