@@ -93,9 +93,7 @@ def idempotent(
     return partial(_deliver_each, once)
 
 
-def _deliver_each(
-    once: Callable[[str], Callable[..., object]], batch: Batch
-) -> dict[str, Any] | None:
+def _deliver_each(once: Once, batch: Batch) -> dict[str, Any] | None:
     for place, change in enumerate(batch):
         name = batch.change_id(change)
         try:
