@@ -1,8 +1,8 @@
 """What a service confirmed behind a change that it did not take yet.
 
-The position cannot pass that change (G1), and all behind it will be delivered once more. Within a
-run the sink knows better and does not send it again, so that a single throttled partition costs a
-batch of duplicates at the most, and only where the run ends before it (G3).
+The position cannot pass that change (G1), so all behind it comes to the sink once more. Within a
+run the sink knows what has arrived and does not send it again: a single throttled partition costs
+a batch of duplicates at the most, and only where the run ends before it does (G3).
 """
 
 from collections.abc import Iterable

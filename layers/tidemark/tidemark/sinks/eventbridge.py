@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LIMITS = Limits(entries=10, batch_bytes=262_143, message_bytes=262_143)
 DETAIL_TYPE = "mongodb.{operationType}"
 DETAIL_TYPE_LENGTH = 128
-# Source: PutEvents, API reference, "Non-retryable errors"; the others are refusals.
+# Source: PutEvents, API reference, "Non-retryable errors"; the others there are the stack's fault.
 REJECTIONS = {"InvalidArgument", "MalformedDetail", "RedactionFailure"}
 
 

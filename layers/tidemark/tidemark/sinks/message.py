@@ -55,7 +55,7 @@ class Composer:
         )
 
     def _attributes(self, change: Change, name: str, ns: str) -> dict[str, str]:
-        """What a subscription can filter by; what a change lacks, or has as no text, is no part."""
+        """What a subscription can filter by; what is missing, or no text, is left out."""
         attributes = {"stream": self.stream, "changeId": name}
         operation = change.get("operationType")
         if operation and isinstance(operation, str):

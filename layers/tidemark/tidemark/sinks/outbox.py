@@ -136,7 +136,7 @@ class Outbox:
         """Each of `entries` failed: it can be taken again, unless there is no hope for it.
 
         Hopeless is what was rejected by itself, and what failed `MAX_TRIES` times; nothing behind
-        it is sent then, since all of that would come again.
+        it is sent then, since all of that would come again with the next run.
         """
         with self._changed:
             for entry, failure in zip(entries, failures, strict=True):
