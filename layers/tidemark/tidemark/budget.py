@@ -26,9 +26,9 @@ class SystemClock:
         return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Budget:
-    """What one invocation may spend; all but `deadline_ms` on the monotonic clock.
+    """What one invocation may spend, shared by its runs; all but `deadline_ms` monotonic seconds.
 
     `stop_s`: no read begins after it. `abandon_s`: whoever still works then is stuck.
     `deadline_s`: Lambda kills. `deadline_ms`: the same on the wall clock, for leases only.
@@ -57,6 +57,12 @@ class Budget:
             deadline_s=now + remaining_s,
             deadline_ms=clock.time_ms() + remaining_ms,
         )
+
+    def end_early(self, now_s: float) -> None:
+        """Let every run end from now on, with the reserve that it would have had."""
+        early_s = max(0.0, self.stop_s - now_s)
+        self.stop_s -= early_s
+        self.abandon_s -= early_s
 
     def left_s(self, now_s: float) -> float:
         """Seconds until reading must stop; negative inside the reserve."""

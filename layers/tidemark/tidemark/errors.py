@@ -3,13 +3,15 @@
     TidemarkError
     ├── ConfigError              refuse at cold start: nothing ran
     ├── RetryableError           position unchanged, the next run tries again
-    │   ├── SourceUnavailable      MongoDB could not be reached or did not answer in time
+    │   ├── SourceUnavailable      a passing fault of MongoDB: outlasted inside the run
+    │   │   └── SourceUnreachable    no server has ever answered: the next run tries again
     │   ├── OpeningTimedOut        the stream could not be opened within the budget
     │   ├── StoreUnavailable       DynamoDB failed or did not answer in time
     │   ├── DeliveryFailed         the sink failed; the failed change comes again
     │   └── DeadLetterFailed       a dead letter could not be stored; its change comes again
     ├── FatalError               position unchanged, every run fails until an operator acts
     │   ├── SourceRefused          MongoDB understood the request and refused it
+    │   │   └── TokenRefused         it cannot go on from the resume token
     │   ├── EventTooLarge          a change event over 16 MB
     │   ├── StoreRefused           DynamoDB understood the request and refused it
     │   ├── StateRefused           the checkpoint item is newer than this code, or damaged
@@ -18,13 +20,14 @@
     │   └── StreamHalted           a policy stopped the stream; this run, once
     ├── LeaseLost                stop, write nothing: another run reads the stream
     ├── HistoryLost              the stream's policy decides, with a gap record
-    ├── StreamInvalidated        the stream goes on behind the invalidate
+    ├── StreamInvalidated        the stream goes on after the invalidate
     └── PoisonChange             set this one change aside
 
 No message holds a connection string, a secret or a document's content (G8).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class TidemarkError(Exception):
@@ -51,16 +54,23 @@ class RetryableError(TidemarkError):
 
 
 class SourceUnavailable(RetryableError):
-    """MongoDB could not be reached, or did not answer in time.
+    """A passing fault of MongoDB: retried inside the run, which fails where it lasts as long.
 
     What the operator does: check the network path, the cluster's state and its access list.
     """
 
 
-class OpeningTimedOut(RetryableError):
-    """The stream could not be opened within the budget: the server was still scanning its oplog.
+class SourceUnreachable(SourceUnavailable):
+    """No MongoDB server has ever answered this container: a run does not wait for one.
 
-    What the operator does: raise the function's timeout, or narrow what the pipeline must skip.
+    What the operator does: check the host, the network path and the cluster's access list.
+    """
+
+
+class OpeningTimedOut(RetryableError):
+    """The stream could not be opened within the budget: the server had not answered yet.
+
+    What the operator does: check the cluster's load and the network path.
     """
 
 
@@ -104,6 +114,13 @@ class SourceRefused(FatalError):
     def __init__(self, message: str, code: int | None = None) -> None:
         self.code = code
         super().__init__(message)
+
+
+class TokenRefused(SourceRefused):
+    """The server cannot go on from the resume token.
+
+    What the operator does: restore the stream's definition, or `on_definition_change`.
+    """
 
 
 class EventTooLarge(FatalError):
@@ -161,13 +178,11 @@ class HistoryLost(TidemarkError):
 class StreamInvalidated(TidemarkError):
     """The collection or database was dropped or renamed; the cursor is closed by the server.
 
-    `hidden`: the user's pipeline filtered the invalidate event out, so its token is unknown.
+    `token`: the invalidate's own, where the closing answer brought one.
     """
 
-    code = None
-
-    def __init__(self, message: str, *, hidden: bool) -> None:
-        self.hidden = hidden
+    def __init__(self, message: str, token: Mapping[str, Any] | None) -> None:
+        self.token = token
         super().__init__(message)
 
 

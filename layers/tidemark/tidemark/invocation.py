@@ -56,6 +56,7 @@ class Tidemark:
         return self._run(select(self.settings, event), context.get_remaining_time_in_millis())
 
     def _run(self, streams: tuple[StreamSettings, ...], remaining_ms: int) -> dict[str, Any]:
+        self.source.begin_invocation()
         budget = Budget.of_invocation(
             self.clock,
             remaining_ms=remaining_ms,
@@ -86,7 +87,8 @@ class Tidemark:
             telemetry=telemetry,
             one_suspect=self.one_suspect,
         )
-        return Worker(Run(stream, self.settings, ports, budget), telemetry)
+        run = Run(stream, self.settings, ports, budget)
+        return Worker(run, telemetry, telemetry.report_under_way)
 
     def _report(self, workers: list[Worker], began_s: float) -> None:
         """Emit every stream's metrics."""

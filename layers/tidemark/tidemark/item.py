@@ -21,6 +21,7 @@ from tidemark.model import (
     Gap,
     Lease,
     NotAcquired,
+    Observed,
     Position,
     Status,
     parse_token,
@@ -28,6 +29,7 @@ from tidemark.model import (
 )
 
 SCHEMA_VERSION = 1
+_BEFORE = ("before_position_use", "before_resume_token", "before_operation_time")
 # An attribute of another type or form: what Extended JSON's own types raise is among these.
 _DAMAGE = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, BSONError)
 Item: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -45,16 +47,39 @@ def position_values(position: Position) -> Values:
 
 
 def checkpoint_values(checkpoint: Checkpoint) -> Values:
-    """The attributes that a checkpoint sets."""
+    """The attributes that a checkpoint sets.
+
+    Of an observation there is nothing to take back: without one the stored one stays.
+    """
     return {
         **position_values(checkpoint.position),
+        **_before_values(checkpoint.before),
+        **_observed_values(checkpoint.observed),
         "cluster_time": _time_text(checkpoint.cluster_time),
         "change_wall_time_ms": checkpoint.change_wall_time_ms,
         "checkpointed_at_ms": checkpoint.checkpointed_at_ms,
         "behind_invalidate": int(checkpoint.behind_invalidate) or None,
         "definition": checkpoint.definition,
         "fingerprint": checkpoint.fingerprint,
+        "deployment": checkpoint.deployment,
+        "unopened": int(checkpoint.unopened) or None,
         "schema_version": SCHEMA_VERSION,
+    }
+
+
+def _before_values(before: Position | None) -> Values:
+    """A position kept beside the stored one; all absent where none is."""
+    if before is None:
+        return dict.fromkeys(_BEFORE)
+    return {f"before_{name}": value for name, value in position_values(before).items()}
+
+
+def _observed_values(observed: Observed | None) -> Values:
+    if observed is None:
+        return {}
+    return {
+        "observed_operation_time": _time_text(observed.operation_time),
+        "observed_at_ms": observed.at_ms,
     }
 
 
@@ -122,6 +147,7 @@ def not_acquired_from(item: Item) -> NotAcquired:
             status_reason=_text(item, "status_reason"),
             owner=_text(item, "lease_owner"),
             expires_at_ms=_number(item, "lease_expires_at_ms") or 0,
+            checkpoint=_checkpoint_from(item),
         )
 
 
@@ -158,13 +184,23 @@ def _checkpoint_from(item: Item) -> Checkpoint | None:
         change_wall_time_ms=_number(item, "change_wall_time_ms"),
         checkpointed_at_ms=_number(item, "checkpointed_at_ms") or 0,
         behind_invalidate=bool(_number(item, "behind_invalidate")),
+        before=_position_from(item, "before_") if _BEFORE[0] in item else None,
+        deployment=_text(item, "deployment"),
+        unopened=bool(_number(item, "unopened")),
+        observed=_observed_from(item),
     )
 
 
-def _position_from(item: Item) -> Position:
-    if _text(item, "position_use") == "token":
-        return Position(resume_token=parse_token(item["resume_token"]["S"]))
-    return Position(operation_time=_time_from(item["operation_time"]["S"]))
+def _position_from(item: Item, prefix: str = "") -> Position:
+    if _text(item, f"{prefix}position_use") == "token":
+        return Position(resume_token=parse_token(item[f"{prefix}resume_token"]["S"]))
+    return Position(operation_time=_time_from(item[f"{prefix}operation_time"]["S"]))
+
+
+def _observed_from(item: Item) -> Observed | None:
+    time = _time_from(_text(item, "observed_operation_time"))
+    at_ms = _number(item, "observed_at_ms")
+    return None if time is None or at_ms is None else Observed(time, at_ms)
 
 
 def _time_text(time: Timestamp | None) -> str | None:

@@ -111,12 +111,22 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """The server's time as it was last heard, and when that was by our own clock."""
+
+    operation_time: Timestamp
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A stream's durable progress: its position and what was known when it was stored.
 
     `cluster_time` and `change_wall_time_ms` are of the last change before the position, None until
-    there was one. `definition` is canonical JSON of what the position belongs to (G10).
+    there was one. `definition` is canonical JSON of what the position belongs to, `deployment` the
+    replica set's name (G10); `unopened` until the stream has opened with them.
     `behind_invalidate`: the position is an invalidate's own token, which some servers refuse.
+    `before`: a position certainly before the last change, kept where it may be needed.
     """
 
     position: Position
@@ -126,6 +136,30 @@ class Checkpoint:
     change_wall_time_ms: int | None = None
     checkpointed_at_ms: int = 0
     behind_invalidate: bool = False
+    before: Position | None = None
+    deployment: str | None = None
+    unopened: bool = False
+    observed: Observed | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What a position must know of the server that it is of.
+
+    `set_name`: the replica set's, None behind mongos. `start_after`: whether a stream can be opened
+    after an invalidate's own token.
+    """
+
+    set_name: str | None = None
+    start_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OplogWindow:
+    """The oldest time of the oplog; None with the reason why it is not known."""
+
+    oldest: Timestamp | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +210,16 @@ class Acquired:
 
 @dataclass(frozen=True, slots=True)
 class NotAcquired:
-    """The lease is not ours: who holds it until when, or why the stream rests."""
+    """The lease is not ours: who holds it until when, or why the stream is not read.
+
+    `checkpoint`: where the stream stands, None before its first position.
+    """
 
     status: "Status"
     status_reason: str | None
     owner: str | None
     expires_at_ms: int
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,22 +262,24 @@ class StopReason(StrEnum):
 class ReadEnd(StrEnum):
     """Why a read returned.
 
-    `DRAINED`: every change that the server had sent is in hand. `EMPTY`: the server's answer held
-    no change. `INVALIDATED`: the server closed the cursor behind the last change, if any.
+    `DRAINED`: every change that the server had sent is in hand. `EMPTY`: the answer of a getMore
+    held no change. `INVALIDATED`: the server closed the cursor after the last change, if any.
+    `GIVEN_UP`: its time was over, and the server had not answered.
     """
 
     FULL = "full"
     DRAINED = "drained"
     EMPTY = "empty"
     INVALIDATED = "invalidated"
+    GIVEN_UP = "given_up"
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """What one read of a stream gave, in stream order.
 
-    `resume_token` is set only after an empty answer: the server's post-batch token, behind
-    everything read so far (G6).
+    `resume_token` is the server's post-batch token, after everything read so far (G6): set only
+    by an empty answer, and by a closing one that carries the invalidate's own.
     """
 
     changes: Sequence[Change]
@@ -251,9 +291,10 @@ class Read:
 class StreamSummary:
     """One stream's run: JSON-able, without anything private.
 
-    `changes` are those delivered, `dead_letters` those set aside. `lag_ms` is now − `wallTime` of
-    the last change: 0 when two empty answers in a row prove the stream caught up, None when it is
-    not known. `error` is the type and message of what failed the run.
+    `changes` are those delivered, `dead_letters` those set aside. `lag_ms` is how far the position
+    is behind the server's own time, `headroom_s` how long until it leaves the oplog at the earliest;
+    None with a reason where it is not known. `scan_ms`: how long reads took that had not come to
+    the end; `no_progress`: all of the run went into one that led nowhere yet. `error` is the type and message of what failed the run.
     """
 
     stream: str
@@ -263,6 +304,11 @@ class StreamSummary:
     dead_letters: int = 0
     gaps: int = 0
     lag_ms: int | None = None
+    lag_reason: str | None = None
+    headroom_s: int | None = None
+    headroom_reason: str | None = None
+    scan_ms: int = 0
+    no_progress: bool = False
     position: str | None = None
     fencing_token: int | None = None
     error: str | None = None

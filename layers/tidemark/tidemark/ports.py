@@ -7,15 +7,19 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bson.timestamp import Timestamp
+
 from tidemark.model import (
     Acquired,
     Attempts,
     Batch,
     Change,
     Checkpoint,
+    Deployment,
     Gap,
     Lease,
     NotAcquired,
+    OplogWindow,
     Position,
     Read,
     Status,
@@ -48,24 +52,51 @@ class ReadLimits:
 class Reader(Protocol):
     """One open change stream, read by one thread.
 
-    `read` until it is of no more use, then `close`, always. After `INVALIDATED` or an error only
-    `close` may follow.
+    `read` until it is of no more use, then `close`, always. After `INVALIDATED`, `GIVEN_UP` or an
+    error only `close` may follow.
     """
 
-    def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
-        """The next changes: returns at the limits, on an empty answer, or on an invalidate.
+    @property
+    def opened_at(self) -> Timestamp | None:
+        """The server's time as it opened the stream; None where it tells none."""
 
-        Blocks for at most one await of the server when it has nothing to return, and for
-        `timeout_s` however long the server stalls. Never ends between the fragments of a split
+    @property
+    def operation_time(self) -> Timestamp | None:
+        """The server's time at its last answer."""
+
+    def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
+        """The next changes: at the limits, on an empty answer, or where the server closes.
+
+        Blocks for one await where the server is at its oplog's end, for as long as it scans where
+        it is not, and for `timeout_s` at the most. Never ends between the fragments of a split
         event. Raises SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge, PoisonChange.
         """
 
-    def close(self, *, timeout_s: float) -> None:
-        """End the server's cursor. Never raises, never blocks beyond `timeout_s`."""
+    def close(self, *, timeout_s: float) -> bool:
+        """End the server's cursor, and each scan that a read given up has left behind.
+
+        False where the server did not answer even that. Never raises, never blocks beyond
+        `timeout_s`.
+        """
 
 
 class Source(Protocol):
     """A MongoDB deployment that can be watched."""
+
+    def begin_invocation(self) -> None:
+        """An invocation begins: what an earlier one found out of order may be in order again."""
+
+    def deployment(self, *, timeout_s: float) -> Deployment:
+        """What a position must know of its server. Raises as `open` does."""
+
+    def time_of(self, position: Position) -> Timestamp | None:
+        """The server's time of a position, None where its token has no known form.
+
+        For observation and for ending a drain: no position is computed from it. No request.
+        """
+
+    def oplog_window(self, *, timeout_s: float) -> OplogWindow:
+        """The oplog's oldest time, or why it is not known. Asks once in five minutes."""
 
     def now(self, *, timeout_s: float) -> Position:
         """The position just after everything the deployment has done so far."""
@@ -81,9 +112,10 @@ class Source(Protocol):
         timeout_s: float,
         batch_size: int | None,
     ) -> Reader:
-        """A reader of everything behind `position`: a token is opened with `start_after`.
+        """A reader of everything after `position`: a token is opened with `start_after`.
 
-        Raises OpeningTimedOut, SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge.
+        Answers before anything is scanned: a position that is lost may be told by the first read.
+        `batch_size`: changes in each of the server's answers. Raises OpeningTimedOut, SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge.
         """
 
     def next_invalidate(

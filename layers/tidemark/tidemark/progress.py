@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson.datetime_ms import DatetimeMS
+from bson.timestamp import Timestamp
 
 from tidemark.lease import HeldLease
 from tidemark.model import (
@@ -13,30 +14,35 @@ from tidemark.model import (
     Attempts,
     Change,
     Checkpoint,
+    Deployment,
     Gap,
+    Observed,
     Position,
     Token,
 )
 from tidemark.ports import Clock
-
-PROOF_OF_QUIET = 2  # empty answers in a row
 
 
 class Progress:
     """The position of one run: it moves only over what was delivered or set aside (G1).
 
     `latest` is where the stream continues if the run goes on, `stored` where it continues if the
-    run dies now; None before the very first position. `attempts` are those of the change behind
-    `latest`.
+    run dies now; None before the very first position. `before` is certainly before the last change
+    that was passed, or else where the run began; `keeps_before` where it is stored with each
+    position. `attempts` are those of the change after `latest`.
     """
 
     def __init__(
         self, held: HeldLease, clock: Clock, stored: Checkpoint | None, attempts: Attempts
     ) -> None:
         self.latest = self.stored = stored
+        self.before = _certainly_before(stored)
+        self.observed = stored.observed if stored else None
         self.attempts = attempts
         self.holds_changes = False
-        self._redefinition: dict[str, Any] = {}
+        self.keeps_before = False
+        self.set_name = stored.deployment if stored else None
+        self._opened_with: dict[str, Any] = {}
         self._held = held
         self._clock = clock
         self._saved_at_s = clock.monotonic_s()
@@ -46,36 +52,58 @@ class Progress:
         """The latest position. Only after there is one."""
         return self._known().position
 
+    def observe(self, operation_time: Timestamp | None) -> None:
+        """Note the server's time, as its last answer told it."""
+        if operation_time is not None:
+            self.observed = Observed(operation_time, self._clock.time_ms())
+
     def delivered(self, changes: Sequence[Change]) -> None:
-        """Move behind the last of `changes`, each delivered or durably set aside."""
+        """Move past the last of `changes`, each delivered or durably set aside."""
         if not changes:
             return
         self.holds_changes = True
         self.attempts = NO_ATTEMPTS
-        self.passed(changes[-1])
-
-    def passed(self, change: Change) -> None:
-        """Move behind `change`: delivered, or an invalidate that the pipeline hides."""
+        self._note_before(changes)
+        last = changes[-1]
         self._move(
-            change["_id"],
-            cluster_time=change.get("clusterTime"),
-            change_wall_time_ms=wall_time_ms(change),
-            behind_invalidate=change.get("operationType") == "invalidate",
+            last["_id"],
+            cluster_time=timestamp(last.get("clusterTime")),
+            change_wall_time_ms=wall_time_ms(last),
+            behind_invalidate=False,
+            before=self.before if self.keeps_before else None,
         )
 
     def moved_to(self, token: Token) -> None:
-        """Move to a token behind which nothing that was read is undelivered (G6)."""
+        """Move to a token before which nothing that was read is undelivered (G6)."""
+        if token == self._known().position.resume_token:
+            self._move(token)  # an invalidate's own token stays one
+            return
+        self._move(token, behind_invalidate=False, before=None)
+        self.before = self.position
+
+    def pass_invalidate(self, token: Token, time: Timestamp | None) -> None:
+        """Move past an invalidate by its own token; `time` is its own, where it was looked up."""
         known = self._known()
-        stays = token == known.position.resume_token
-        self._move(token, behind_invalidate=known.behind_invalidate and stays)
+        self._move(
+            token,
+            cluster_time=time or known.cluster_time,
+            behind_invalidate=True,
+            before=self.before,
+        )
+
+    def know(self, deployment: Deployment) -> None:
+        """Take note of the server: what is stored from now on is a position of its own."""
+        self.keeps_before = not deployment.start_after
+        if deployment.set_name is not None:
+            self.set_name = self._opened_with["deployment"] = deployment.set_name
 
     def redefine(self, definition: str, fingerprint: str) -> None:
         """Let the position belong to another definition once the stream was read by it (G10)."""
-        self._redefinition = {"definition": definition, "fingerprint": fingerprint}
+        self._opened_with |= {"definition": definition, "fingerprint": fingerprint}
 
     def begin(self, checkpoint: Checkpoint) -> None:
         """Store a position that this run did not come to by delivering."""
-        self.latest = checkpoint
+        self._start_from(checkpoint)
         self.save()
 
     def save_if_due(self, interval_s: float) -> None:
@@ -95,10 +123,11 @@ class Progress:
         self._mark_saved(checkpoint)
 
     def skip(self, checkpoint: Checkpoint, gap: Gap) -> None:
-        """Store a position behind a gap together with the gap's record (G7)."""
-        stamped = replace(checkpoint, checkpointed_at_ms=self._clock.time_ms())
+        """Store a position after a gap together with the gap's record (G7)."""
+        stamped = self._stamped(checkpoint)
         self._held.save_gap(stamped, gap)
-        self.latest, self.attempts = stamped, NO_ATTEMPTS
+        self._start_from(stamped)
+        self.attempts = NO_ATTEMPTS
         self._mark_saved(stamped)
 
     def release(self) -> None:
@@ -113,9 +142,19 @@ class Progress:
         self._held.halt(checkpoint, self.attempts, reason=reason)
         self._mark_saved(checkpoint)
 
+    def _start_from(self, checkpoint: Checkpoint) -> None:
+        self.latest, self.before = checkpoint, checkpoint.position
+
+    def _note_before(self, changes: Sequence[Change]) -> None:
+        if len(changes) > 1:
+            self.before = Position(resume_token=changes[-2]["_id"])
+        else:
+            self.before = self.position
+
     def _move(self, token: Token, **values: Any) -> None:
         position = Position(resume_token=token)
-        self.latest = replace(self._known(), position=position, **self._redefinition, **values)
+        opened = {"unopened": False} | self._opened_with
+        self.latest = replace(self._known(), position=position, **opened, **values)
 
     def _known(self) -> Checkpoint:
         if self.latest is None:
@@ -125,7 +164,11 @@ class Progress:
     def _unsaved(self) -> Checkpoint | None:
         if self.latest is None or self.latest == self.stored:
             return None
-        return replace(self.latest, checkpointed_at_ms=self._clock.time_ms())
+        return self._stamped(self.latest)
+
+    def _stamped(self, checkpoint: Checkpoint) -> Checkpoint:
+        now_ms = self._clock.time_ms()
+        return replace(checkpoint, checkpointed_at_ms=now_ms, observed=self.observed)
 
     def _mark_saved(self, checkpoint: Checkpoint | None) -> None:
         self._saved_at_s = self._clock.monotonic_s()
@@ -146,27 +189,28 @@ def checkpoint_due(
 
 
 def wall_time_ms(change: Change) -> int | None:
-    """When the change happened, ms since the epoch: `wallTime`, `clusterTime` on older servers."""
+    """When the change happened, ms since the epoch: `wallTime`, `clusterTime` on older servers.
+
+    A pipeline may have made anything of either: what is no time is None.
+    """
     wall: Any = change.get("wallTime")
     if isinstance(wall, datetime):
         return int(wall.replace(tzinfo=wall.tzinfo or UTC).timestamp() * 1000)
     if isinstance(wall, DatetimeMS):
         return int(wall)
-    cluster = change.get("clusterTime")
+    cluster = timestamp(change.get("clusterTime"))
     return None if cluster is None else cluster.time * 1000
 
 
-def lag_ms(
-    checkpoint: Checkpoint | None, *, now_ms: int, empty_reads: int, changes: int
-) -> int | None:
-    """How far behind a run ended: now less the time of the last change; 0 when caught up.
+def timestamp(value: object) -> Timestamp | None:
+    """`value` if it is a Timestamp: a pipeline may have made a date or a text of `clusterTime`."""
+    return value if isinstance(value, Timestamp) else None
 
-    One empty answer does not prove that the stream is caught up (the server may be scanning an
-    oplog that holds nothing for us), but it says that the last change's age is no lag either: None.
-    """
-    if empty_reads >= PROOF_OF_QUIET:
-        return 0
-    happened = checkpoint.change_wall_time_ms if checkpoint else None
-    if happened is None or (empty_reads and not changes):
+
+def _certainly_before(stored: Checkpoint | None) -> Position | None:
+    """A position before the last change: not an invalidate's own, whose like comes after it."""
+    if stored is None:
         return None
-    return max(0, now_ms - happened)
+    if stored.before is not None or stored.behind_invalidate:
+        return stored.before
+    return stored.position

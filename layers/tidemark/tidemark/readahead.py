@@ -9,6 +9,8 @@ import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from bson.timestamp import Timestamp
+
 from tidemark.model import Read, ReadEnd
 from tidemark.ports import Reader, ReadLimits
 
@@ -24,7 +26,7 @@ def one_thread() -> Executor:
 class ReadAhead:
     """A `Reader` whose next read is under way while the caller works on the last one.
 
-    Not behind an empty answer: there is nothing to work on, and the run may be about to end.
+    Not after an empty answer: there is nothing to work on, and the run may be about to end.
     """
 
     def __init__(self, reader: Reader, executor: Executor) -> None:
@@ -44,7 +46,17 @@ class ReadAhead:
             self._ahead = self._executor.submit(self._reader.read, ahead, timeout_s=left_s)
         return read
 
-    def close(self, *, timeout_s: float) -> None:
+    @property
+    def opened_at(self) -> Timestamp | None:
+        """The server's time as it opened the stream."""
+        return self._reader.opened_at
+
+    @property
+    def operation_time(self) -> Timestamp | None:
+        """The server's time at its last answer."""
+        return self._reader.operation_time
+
+    def close(self, *, timeout_s: float) -> bool:
         """Wait for a read under way, which its own timeout bounds; then end the server's cursor."""
         self._executor.shutdown(wait=True)
-        self._reader.close(timeout_s=timeout_s)
+        return self._reader.close(timeout_s=timeout_s)

@@ -2,26 +2,38 @@
 
 1. **Acquire** the lease and read the checkpoint, in one request. The loser stops here.
 2. **Open** the stream at the checkpoint. The first run stores the position it begins at first.
-3. **Read** until the batch is full, the server has no more, or the budget is spent.
+3. **Read** until the batch is full, the server has no more, or the budget is spent. A passing
+   fault of the server is outlasted: the stream is opened again at the position.
 4. **Deliver** the batch, only while the lease is ours.
 5. **Settle** what failed: try again, then the stream's policy (`settle.py` holds 4 and 5).
-6. **Checkpoint**, fenced: behind delivered changes, or at an empty answer's token (G1, G6).
-7. **Repeat** until caught up (drain) or the budget ends (linger).
+6. **Checkpoint**, fenced: after delivered changes, or at an empty answer's token (G1, G6).
+7. **Repeat** until caught up with the run's beginning (drain) or the budget ends (linger).
 8. **Close** the stream, then **release** the lease with the last checkpoint, in one write.
 
 A crash between any two of them loses nothing: what was not checkpointed comes again (G3).
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from tidemark.account import Account
+from tidemark.backoff import Jitter, backoff_s, jitter_of
 from tidemark.budget import Budget
-from tidemark.errors import LeaseLost, StreamHalted, StreamInvalidated, TidemarkError
+from tidemark.errors import (
+    HistoryLost,
+    LeaseLost,
+    OpeningTimedOut,
+    SourceUnavailable,
+    SourceUnreachable,
+    StreamHalted,
+    StreamInvalidated,
+    TidemarkError,
+)
 from tidemark.lease import HeldLease, LeaseTerms
 from tidemark.model import (
     Acquired,
     NotAcquired,
+    Position,
     Read,
     ReadEnd,
     Status,
@@ -29,8 +41,9 @@ from tidemark.model import (
     StreamSummary,
 )
 from tidemark.ports import Ports, Reader, ReadLimits
-from tidemark.progress import Progress, lag_ms
+from tidemark.progress import Progress
 from tidemark.readahead import ReadAhead, one_thread
+from tidemark.reading import Reading
 from tidemark.recovery import Recovery
 from tidemark.settings import Settings, StreamSettings
 from tidemark.settle import Settlement, is_killed_reading, is_wary
@@ -39,16 +52,16 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
-STALL_S = 10.0  # beyond a batch's age and one await: a server this late is not going to answer
 CLOSE_S = 1.0
 CLOSE_SHARE = 0.4  # of what is left until the run is given up
 LEAST_S = 0.1  # a timeout of 0 would mean none
 ACQUIRE_POLL_S = 0.2
-RESTS = {  # why the lease was not had, and the event that tells it
+NOT_HAD = {  # why the lease was not had, and the event that tells it
     Status.RUNNING: (StopReason.LEASE_HELD, "lease.held"),
     Status.PAUSED: (StopReason.PAUSED, "stream.paused"),
     Status.HALTED: (StopReason.HALTED, "stream.halted"),
 }
+PASSING = (SourceUnavailable, OpeningTimedOut)
 
 
 class Run:
@@ -65,15 +78,23 @@ class Run:
         self.step = "acquire"
         self.held: HeldLease | None = None
         self.make_executor: Callable[[], Executor] = one_thread
-        self.summary = StreamSummary(stream.name, error="the run ended without a result")
         self._settings = settings
         self._ports = ports
         self._budget = budget
-        self._settlement: Settlement | None = None
-        self._recovery: Recovery | None = None
+        self._progress: Progress | None = None
         self._await_s = settings.max_await_ms / 1000
         self._checkpoint_interval_s = stream.checkpoint_interval_s
-        self._empty_reads = 0
+        self._reading = Reading(stream, ports.source, self._await_s)
+        self._account = Account(stream.name, ports, self._reading)
+        self._jitter: Jitter = max
+        self._reads = 0  # of the opening
+        self._faults = 0  # since the last read that succeeded
+        self._doubted: Position | None = None
+
+    @property
+    def summary(self) -> StreamSummary:
+        """What came of the run so far."""
+        return self._account.summary
 
     def execute(self) -> StreamSummary:
         """Run the stream; an error is told in the summary, and logged."""
@@ -88,28 +109,44 @@ class Run:
             self._fail(error)
         return self.summary
 
+    def is_overdue(self, now_s: float) -> bool:
+        """Whether the user's `deliver` has taken longer than `deliver_timeout_s`."""
+        settlement = self._account.settlement
+        return settlement is not None and settlement.is_overdue(now_s)
+
     def record_hung(self) -> None:
         """Store what is known of a run that will not end: whoever calls ends the process next."""
-        self._count()
-        if self._settlement is not None:
-            self._settlement.record_hung()
+        self._account.count()
+        if self._account.settlement is not None:
+            self._account.settlement.record_hung()
+
+    def tell_progress(self) -> StreamSummary | None:
+        """Log how far a run has come that is not over; None where it does not hold the lease."""
+        if self._progress is None:
+            return None
+        self._account.tell(self._progress)
+        self._ports.telemetry.event("run.progress", step=self.step, **self.summary.as_json())
+        return self.summary
 
     def _execute(self) -> None:
         answer = self._acquire()  # 1
         if isinstance(answer, NotAcquired):
-            self.summary.stop_reason = self._rest(answer)
+            self.summary.stop_reason = self._not_had(answer)
             return
         held, acquired = answer
-        self.held = held
+        self.held, self._jitter = held, jitter_of(held.lease)
         self.summary.fencing_token = held.lease.fencing_token
         progress = Progress(held, self._ports.clock, acquired.checkpoint, acquired.attempts)
+        self._progress = progress
         try:
             self.summary.stop_reason = self._follow(held, acquired, progress)  # 2 to 8's closing
         except Exception as error:
             self._release_after(error, progress)
             raise
         self.step = "release"
-        self._tell(progress)
+        self._account.tell(progress)
+        self._account.tell_headroom(progress, self._asking_timeout_s())
+        self._account.tell_scanning(progress)
         progress.release()  # 8
         self.summary.error = None
         self._ports.telemetry.event("run.ended", **self.summary.as_json())
@@ -128,10 +165,10 @@ class Run:
             clock.sleep_s(ACQUIRE_POLL_S)
 
     def _follow(self, held: HeldLease, acquired: Acquired, progress: Progress) -> StopReason:
-        """Open and read the stream, again behind each invalidate and each gap."""
+        """Open and read the stream, again after each invalidate, gap and passing fault."""
         self.step = "open"
-        recovery = self._recovery = Recovery(self.stream, self._ports, self._budget, progress)
-        recovery.begin()
+        recovery = Recovery(self.stream, self._ports, self._budget, progress)
+        self._account.recovery = recovery
         if is_killed_reading(acquired):
             self._halt_killed(acquired, progress)
         wary = is_wary(acquired)
@@ -139,52 +176,105 @@ class Run:
             self._checkpoint_interval_s = 0.0
         if wary:
             self._ports.telemetry.event("stream.wary", unreleased_runs=acquired.unreleased_runs)
-        settlement = self._settlement = Settlement(
-            self.stream, self._ports, self._budget, held, progress, wary=wary
-        )
+        settlement = Settlement(self.stream, self._ports, self._budget, held, progress, wary=wary)
+        self._account.settlement = settlement
         while self._has_time():
             try:
-                with self._opened(progress, settlement) as reader:  # 2
-                    return self._read_on(reader, held, progress, settlement)
+                recovery.begin()
+                return self._read_through(held, progress, settlement)
+            except SourceUnreachable:
+                raise
+            except PASSING as fault:
+                self._outlast(fault)
             except TidemarkError as error:
-                self.step = "open"
-                recovery.go_on_after(error)  # or raise it
+                self._go_on_after(error, recovery)
         return StopReason.BUDGET
 
-    @contextmanager
-    def _opened(self, progress: Progress, settlement: Settlement) -> Iterator[Reader]:
+    def _go_on_after(self, error: TidemarkError, recovery: Recovery) -> None:
+        """Let recovery move the position past `error`; a passing fault meanwhile is outlasted."""
+        if self._is_doubtful(error):
+            return
+        self.step = "open"
+        while True:
+            try:
+                recovery.go_on_after(error)
+            except PASSING as fault:
+                self._outlast(fault)
+            else:
+                return
+
+    def _is_doubtful(self, error: TidemarkError) -> bool:
+        """Whether a stream that was read has lost its position: an opening of our own decides.
+
+        The driver resumes by `resumeAfter`, which takes no invalidate's token: the server may still
+        have what it calls lost. Once a position.
+        """
+        position = self._progress.position if self._progress and self._progress.latest else None
+        known, self._doubted = self._doubted, position
+        return isinstance(error, HistoryLost) and self._reads > 0 and known != position
+
+    def _outlast(self, fault: TidemarkError) -> None:
+        """Wait before the stream is opened again, or raise `fault` where no time is left for it."""
+        self._faults += 1
+        delay_s = backoff_s(self._faults, self._jitter)
+        if self._left_s() - delay_s <= self._await_s + MARGIN_S:
+            raise fault
+        self._ports.telemetry.error("source.interrupted", fault, faults=self._faults)
+        self._ports.clock.sleep_s(delay_s)
+
+    def _read_through(
+        self, held: HeldLease, progress: Progress, settlement: Settlement
+    ) -> StopReason:
+        """Open the stream, read it until the run ends, and close it."""
+        self._account.began(progress.position)
+        self._reads = 0
+        reader = self._opened(progress, settlement)  # 2
+        try:
+            stop, gave_up = self._read_on(reader, held, progress, settlement)
+        finally:
+            answered = reader.close(timeout_s=self._close_timeout_s())  # 8
+        if gave_up and not answered:
+            raise SourceUnavailable(
+                f"stream {self.stream.name!r}: MongoDB did not answer, and does not answer another "
+                "connection either: check the cluster's state and the network path"
+            )
+        return stop
+
+    def _opened(self, progress: Progress, settlement: Settlement) -> Reader:
         reader = self._ports.source.open(
             self.stream,
             progress.position,
             timeout_s=self._left_s(),
             batch_size=1 if settlement.is_wary else None,
         )
+        progress.observe(reader.opened_at)
+        self._reading.opened(reader.opened_at, self._ports.clock.monotonic_s())
         if self.stream.read_ahead and not settlement.is_wary:
-            reader = ReadAhead(reader, self.make_executor())
-        try:
-            yield reader
-        finally:
-            reader.close(timeout_s=self._close_timeout_s())  # 8
+            return ReadAhead(reader, self.make_executor())
+        return reader
 
     def _read_on(
         self, reader: Reader, held: HeldLease, progress: Progress, settlement: Settlement
-    ) -> StopReason:
-        quiet_since_s = self._ports.clock.monotonic_s()
+    ) -> tuple[StopReason, bool]:
+        """Read until the run ends: why, and whether a read was given up for that."""
         while self._has_time():
             self.step = "read"
-            held.require()
-            limits = self._limits(settlement)
-            read = reader.read(limits, timeout_s=self._read_timeout_s(limits))  # 3
+            self._require_lease(held)
+            before, began_s = progress.position, self._ports.clock.monotonic_s()
+            read = reader.read(self._limits(settlement), timeout_s=self._read_timeout_s())  # 3
+            now_s = self._ports.clock.monotonic_s()
+            progress.observe(reader.operation_time)
+            self._reads, self._faults = self._reads + 1, 0
             if not self._deliver(read, settlement):  # 4, 5
-                return StopReason.BUDGET
-            self._checkpoint(read, progress)  # 6
-            now = self._ports.clock.monotonic_s()
-            if read.end is not ReadEnd.EMPTY:
-                quiet_since_s = now
-            elif self._is_caught_up(now - quiet_since_s):
-                return StopReason.CAUGHT_UP
+                return StopReason.BUDGET, False
+            self._checkpoint(read, progress, before)  # 6
+            caught_up = self._reading.is_caught_up(read, took_s=now_s - began_s, now_s=now_s)
+            if read.end is ReadEnd.GIVEN_UP:
+                return StopReason.BUDGET, True
+            if caught_up and self._settings.mode == "drain":
+                return StopReason.CAUGHT_UP, False
             del read  # or two batches are held while the next one is decoded
-        return StopReason.BUDGET  # 7
+        return StopReason.BUDGET, False  # 7
 
     def _deliver(self, read: Read, settlement: Settlement) -> bool:
         """Whether everything that was read is settled."""
@@ -193,24 +283,21 @@ class Run:
         self.step = "deliver"
         return settlement.deliver(read.changes) == len(read.changes)
 
-    def _checkpoint(self, read: Read, progress: Progress) -> None:
+    def _checkpoint(self, read: Read, progress: Progress, before: Position) -> None:
         self.step = "checkpoint"
-        self._empty_reads = 0 if read.changes else self._empty_reads + 1
+        if read.end is ReadEnd.INVALIDATED:
+            raise self._invalidated(read, before)
         if read.resume_token is not None:
             progress.moved_to(read.resume_token)
-        if read.end is ReadEnd.INVALIDATED:
-            raise self._invalidated(read)
         progress.save_if_due(self._checkpoint_interval_s)
 
-    def _invalidated(self, read: Read) -> StreamInvalidated:
-        last = read.changes[-1] if read.changes else {}
+    def _invalidated(self, read: Read, before: Position) -> StreamInvalidated:
+        """The server closed the cursor: with a token that is new since `before`, or without."""
+        token = read.resume_token
+        is_new = token is not None and token != before.resume_token
         return StreamInvalidated(
-            f"stream {self.stream.name!r}: the server closed the cursor",
-            hidden=last.get("operationType") != "invalidate",
+            f"stream {self.stream.name!r}: the server closed the cursor", token if is_new else None
         )
-
-    def _is_caught_up(self, quiet_s: float) -> bool:
-        return self._settings.mode == "drain" and quiet_s >= self.stream.idle_s
 
     def _limits(self, settlement: Settlement) -> ReadLimits:
         return ReadLimits(
@@ -230,28 +317,40 @@ class Run:
     def _left_s(self) -> float:
         return self._budget.left_s(self._ports.clock.monotonic_s())
 
+    def _read_timeout_s(self) -> float:
+        """All that is left: a server that answers late is scanning, as long as it is there."""
+        return self._left_s()
+
+    def _require_lease(self, held: HeldLease) -> None:
+        """Read only while the lease is ours: what a former holder reads, it may not deliver."""
+        held.require()
+
     def _close_timeout_s(self) -> float:
-        """A share of the reserve of a short invocation: the release must still fit behind it."""
+        """A share of the reserve of a short invocation: the release must still fit after it."""
         left_s = self._budget.abandon_s - self._ports.clock.monotonic_s()
         return max(LEAST_S, min(CLOSE_S, left_s * CLOSE_SHARE))
 
-    def _read_timeout_s(self, limits: ReadLimits) -> float:
-        return min(self._left_s(), limits.max_age_s + self._await_s + STALL_S)
+    def _asking_timeout_s(self) -> float | None:
+        """How long the run may still ask for what nobody waits for; None where time is short."""
+        timeout_s = self._close_timeout_s()
+        return timeout_s if timeout_s > LEAST_S else None
 
-    def _rest(self, answer: NotAcquired) -> StopReason:
-        """Why a run that did not get the lease ends, told in the log."""
-        stop, event = RESTS[answer.status]
+    def _not_had(self, answer: NotAcquired) -> StopReason:
+        """Why a run that did not get the lease ends, told in the log; and its lag, if unread."""
+        stop, event = NOT_HAD[answer.status]
         self._ports.telemetry.event(
             event,
             lease_owner=answer.owner,
             lease_expires_at_ms=answer.expires_at_ms,
             status_reason=answer.status_reason,
         )
+        if stop is not StopReason.LEASE_HELD:
+            self._account.not_had(answer)
         return stop
 
     def _release_after(self, error: Exception, progress: Progress) -> None:
         """Give the lease back with what was delivered; a failure to do so hides no error."""
-        self._tell(progress)
+        self._account.tell(progress)
         held = self.held
         if held is None or held.is_over or isinstance(error, LeaseLost):
             return
@@ -272,23 +371,3 @@ class Run:
         reason = f"{acquired.unreleased_runs} runs were killed before they delivered anything"
         progress.halt(reason)
         raise StreamHalted(f"stream {self.stream.name!r}: {reason}: does a batch fit the memory?")
-
-    def _tell(self, progress: Progress) -> None:
-        """Write what came of the run into its summary."""
-        self._count()
-        self.summary.lag_ms = lag_ms(
-            progress.latest,
-            now_ms=self._ports.clock.time_ms(),
-            empty_reads=self._empty_reads,
-            changes=self.summary.changes,
-        )
-        if progress.latest is not None:
-            self.summary.position = str(progress.latest.position)
-
-    def _count(self) -> None:
-        if self._settlement is not None:
-            self.summary.changes = self._settlement.delivered
-            self.summary.batches = self._settlement.batches
-            self.summary.dead_letters = self._settlement.dead_letters
-        if self._recovery is not None:
-            self.summary.gaps = self._recovery.gaps

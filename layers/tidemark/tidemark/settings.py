@@ -70,9 +70,10 @@ class StreamSettings:
     max_changes: Annotated[int, Whole(1, 100_000)] = 1_000
     max_bytes: Annotated[int | None, Whole(1)] = None
     max_age_s: Annotated[float, Seconds(0, 300)] = 0.0
-    idle_s: Annotated[float, Seconds(0, 300)] = 0.4
+    idle_s: Annotated[float | None, Seconds(0, 300)] = None
     read_ahead: Annotated[bool, Flag()] = False
     checkpoint_interval_s: Annotated[float, Seconds(0, 300)] = 1.0
+    deliver_timeout_s: Annotated[float, Seconds(1, 900)] = 100.0
     max_attempts: Annotated[int, Whole(1, 100)] = 5
     on_failure: Annotated[OnFailure, OneOf(OnFailure)] = "dead_letter"
     on_history_lost: Annotated[OnHistoryLost | Timestamp, Moment(OnHistoryLost)] = "halt"

@@ -14,11 +14,11 @@ A change that kills its container raises nothing. After such runs a `Settlement`
 at a time in the whole process, its attempt stored *before* it is delivered.
 """
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn, TypeAlias, cast
 
+from tidemark.backoff import backoff_s, jitter_of
 from tidemark.budget import Budget
 from tidemark.errors import (
     DeliveryFailed,
@@ -33,13 +33,10 @@ from tidemark.ports import DeadLetter, Outcome, Ports
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
 
-BACKOFF_BASE_S = 0.5
-BACKOFF_CAP_S = 20.0
 OUTAGE_ATTEMPTS = 4  # how patient: as behind so many failures of a change
 KILLED_RUNS = 2  # unreleased runs at one position that make a stream's changes suspect
 HOPELESS_RUNS = 20  # of which none came to deliver: what kills them cannot be set aside
 
-Jitter: TypeAlias = Callable[[float, float], float]
 Unsettled: TypeAlias = tuple[Sequence[Change], int]
 
 
@@ -56,11 +53,6 @@ def is_wary(acquired: Acquired) -> bool:
 def is_killed_reading(acquired: Acquired) -> bool:
     """Whether run after run was killed before it came to deliver anything."""
     return acquired.unreleased_runs >= HOPELESS_RUNS and not acquired.attempts.count
-
-
-def backoff_s(attempts: int, jitter: Jitter) -> float:
-    """Seconds to wait before the next attempt: full jitter under an exponential bound."""
-    return jitter(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** (attempts - 1)))
 
 
 def one_more(attempts: Attempts, name: str, now_ms: int, *, alone: bool) -> Attempts:
@@ -102,14 +94,14 @@ class Settlement:
         self.delivered = 0
         self.dead_letters = 0
         self._in_flight: Sequence[Change] = ()
+        self._began_s = 0.0  # the delivery under way
         self._before = NO_ATTEMPTS  # of the delivery under way
         self._stream = stream
         self._ports = ports
         self._budget = budget
         self._held = held
         self._progress = progress
-        lease = held.lease
-        self._jitter = random.Random(f"{lease.stream} {lease.fencing_token}").uniform  # noqa: S311
+        self._jitter = jitter_of(held.lease)
         self._wary_left = stream.max_changes if wary else 0
 
     @property
@@ -130,6 +122,14 @@ class Settlement:
             if self._is_spent():
                 break
         return len(changes) - len(remaining)
+
+    def is_overdue(self, now_s: float) -> bool:
+        """Whether a call of the user's function has taken longer than it may."""
+        return (
+            bool(self._in_flight)
+            and self._ports.sink.may_hang_on_a_change
+            and now_s - self._began_s > self._stream.deliver_timeout_s
+        )
 
     def record_hung(self) -> None:
         """Store the attempt of a delivery that will not end; the position stays before it.
@@ -212,7 +212,7 @@ class Settlement:
         self._held.require()
         copies = [*map(dict, changes)]
         batch = Batch(self._stream.name, copies, self._held.lease.fencing_token)
-        self._in_flight = changes
+        self._began_s, self._in_flight = self._ports.clock.monotonic_s(), changes
         deadline_s = min(self._budget.abandon_s, self._held.ours_until_s)
         outcome = self._ports.sink.deliver(batch, deadline_s=deadline_s)
         self._in_flight = ()

@@ -1,9 +1,10 @@
 """Every stream's run in a thread of its own, watched from the main thread.
 
-The supervisor renews the leases of busy workers and watches the clock. No invocation returns with a
-live worker: one that is still at work when the reserve is used up (a `deliver` that hangs, a server
-beyond its timeouts) takes the process with it, before Lambda would kill it without a word. The next
-run starts in a fresh container, at an unchanged position (G5).
+The supervisor renews the leases of busy workers, tells once a minute how far they are, and watches
+the clock. No invocation returns with a live worker: one that is still at work when the reserve is
+used up (a server beyond its timeouts), or whose `deliver` takes longer than `deliver_timeout_s`,
+takes the process with it, before Lambda would kill it without a word. The next run starts in a fresh
+container, at an unchanged position (G5).
 """
 
 import os
@@ -12,21 +13,30 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 
-from tidemark.budget import Budget
+from tidemark.budget import MAX_GRACE_S, Budget
 from tidemark.lease import KEEPER_RENEWAL_SHARE
+from tidemark.model import StreamSummary
 from tidemark.ports import Clock, Telemetry
 from tidemark.run import Run
 
 WATCH_S = 0.5
+PROGRESS_EVERY_S = 60.0
 RECORDING_SHARE = 0.5  # of the grace that is left: a stalled store must not outlast it
 
 
 class Worker:
-    """One run in one thread."""
+    """One run in one thread; `report` emits the metrics of one that goes on."""
 
-    def __init__(self, run: Run, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        run: Run,
+        telemetry: Telemetry,
+        report: Callable[[StreamSummary], None] = lambda _: None,
+    ) -> None:
         self.run = run
         self.telemetry = telemetry
+        self._report = report
+        self._told_at_s: float | None = None
         self._thread = threading.Thread(target=self._execute, name=run.stream.name, daemon=True)
         self._renewal: threading.Thread | None = None
 
@@ -51,6 +61,13 @@ class Worker:
             self._renewal = threading.Thread(target=self._renew, daemon=True)
             self._renewal.start()
 
+    def tell_progress_if_due(self, now_s: float) -> None:
+        """Log and measure a long run once a minute: who watches it must not take it for dead."""
+        self._told_at_s = now_s if self._told_at_s is None else self._told_at_s
+        if now_s - self._told_at_s >= PROGRESS_EVERY_S:
+            self._told_at_s = now_s
+            self._guarded("run.failed", self._tell_progress)
+
     def stack(self) -> list[str]:
         """Where the worker's thread is: `file:line`, innermost last; no values (G8)."""
         frame = sys._current_frames().get(self._thread.ident or 0)
@@ -58,17 +75,22 @@ class Worker:
 
     def record_hung(self) -> None:
         """Store what is known of a run that will not end, or tell why not."""
-        self._told("run.failed", self.run.record_hung)
+        self._guarded("run.failed", self.run.record_hung)
 
     def _execute(self) -> None:
-        self._told("run.failed", self.run.execute)
+        self._guarded("run.failed", self.run.execute)
+
+    def _tell_progress(self) -> None:
+        summary = self.run.tell_progress()
+        if summary is not None:
+            self._report(summary)
 
     def _renew(self) -> None:
         held = self.run.held
         if held is not None:
-            self._told("lease.renewal_failed", held.renew)
+            self._guarded("lease.renewal_failed", held.renew)
 
-    def _told(self, event: str, act: Callable[[], object]) -> None:
+    def _guarded(self, event: str, act: Callable[[], object]) -> None:
         """Do it; nothing escapes the thread: Python would print its message and source (G8)."""
         try:
             act()
@@ -93,35 +115,52 @@ class Supervisor:
         self._budget = budget
         self._before_exit = before_exit
         self._end_process = end_process
+        self._recordings: list[threading.Thread] = []
 
     def supervise(self, workers: Sequence[Worker]) -> None:
         """Start `workers` and return when each has ended."""
+        hung: set[Worker] = set()
         for worker in workers:
             worker.start()
-        while busy := [worker for worker in workers if worker.is_busy()]:
-            left_s = self._budget.abandon_s - self._clock.monotonic_s()
-            if left_s <= 0:
-                self._abandon(busy)
+        while busy := {worker for worker in workers if worker.is_busy()}:
+            now_s = self._clock.monotonic_s()
+            hung |= self._new_hung(busy - hung, now_s)
+            left_s = self._budget.abandon_s - now_s
+            if left_s <= 0 or busy <= hung:
+                self._abandon(busy - hung)
                 return
-            for worker in busy:
-                worker.renew_if_due()
-            busy[0].wait(min(WATCH_S, left_s))
+            self._attend(busy - hung, now_s)
+            next(iter(busy - hung)).wait(min(WATCH_S, left_s))
+
+    def _attend(self, busy: Iterable[Worker], now_s: float) -> None:
+        for worker in busy:
+            worker.renew_if_due()
+            worker.tell_progress_if_due(now_s)
+
+    def _new_hung(self, busy: Iterable[Worker], now_s: float) -> set[Worker]:
+        """Record each `deliver` that takes too long; the other runs end first, then the process."""
+        overdue = {worker for worker in busy if worker.run.is_overdue(now_s)}
+        if overdue:
+            self._record(overdue, "took longer than deliver_timeout_s")
+            self._budget.end_early(now_s)
+        return overdue
 
     def _abandon(self, stuck: Iterable[Worker]) -> None:
         """End the process: the stuck runs are logged and recorded first, as far as time allows."""
-        records = []
+        self._record(stuck, "was stuck at the end of the reserve")
+        now_s = self._clock.monotonic_s()
+        until_s = now_s + RECORDING_SHARE * min(MAX_GRACE_S, self._budget.deadline_s - now_s)
+        for recording in self._recordings:
+            recording.join(max(0.0, until_s - self._clock.monotonic_s()))
+        self._before_exit()
+        self._end_process(1)
+
+    def _record(self, stuck: Iterable[Worker], why: str) -> None:
         for worker in stuck:
             step = worker.run.step
             name = "deliver.hung" if step == "deliver" else "run.hung"
             worker.telemetry.error(name, step=step, stack=worker.stack())
-            worker.run.summary.error = f"{name}: stuck in step {step!r} at the end of the reserve"
-            record = threading.Thread(target=worker.record_hung, daemon=True)
-            record.start()
-            records.append(record)
-        until_s = self._clock.monotonic_s() + RECORDING_SHARE * (
-            self._budget.deadline_s - self._clock.monotonic_s()
-        )
-        for record in records:
-            record.join(max(0.0, until_s - self._clock.monotonic_s()))
-        self._before_exit()
-        self._end_process(1)
+            worker.run.summary.error = f"{name}: step {step!r} {why}"
+            recording = threading.Thread(target=worker.record_hung, daemon=True)
+            recording.start()
+            self._recordings.append(recording)

@@ -28,6 +28,7 @@ class Event(StrEnum):
     """What is logged, with its meaning."""
 
     RUN_ENDED = "run.ended"  # a run released its lease: its summary
+    RUN_PROGRESS = "run.progress"  # once a minute of a run that goes on: its summary so far
     RUN_FAILED = "run.failed"  # a run ended in an error; step: the numbered step it was at
     RUN_HUNG = "run.hung"  # a run was stuck at the end of the reserve; the process ends
     LEASE_HELD = "lease.held"  # another run reads the stream: who, until when
@@ -37,12 +38,14 @@ class Event(StrEnum):
     STREAM_PAUSED = "stream.paused"  # an operator paused the stream
     STREAM_HALTED = "stream.halted"  # a policy halted the stream: status_reason
     STREAM_RESUMED = "stream.resumed"  # an operator made the stream go again
-    STREAM_INVALIDATED = "stream.invalidated"  # dropped or renamed: it goes on behind that
+    STREAM_INVALIDATED = "stream.invalidated"  # dropped or renamed: it goes on after that
+    STREAM_SCANNING = "stream.scanning"  # all of a run went into a scan: scan_ms, from and towards
     STREAM_WARY = "stream.wary"  # runs were killed here: one change at a time
     DELIVERY_FAILED = "delivery.failed"  # the sink failed: attempts, change_id, changes
     DELIVER_HUNG = "deliver.hung"  # `deliver` did not return: stack; the process ends
     DEAD_LETTER_STORED = "dead_letter.stored"  # a poison change was set aside
     GAP_RECORDED = "gap.recorded"  # changes were lost to us: from, to, why (G7)
+    SOURCE_INTERRUPTED = "source.interrupted"  # a passing fault of the server, which is outlasted
     SOURCE_CONNECTED = "source.connected"  # a client was made: what the server is
 
 
@@ -58,11 +61,15 @@ METRICS = {
     "Halted": MetricUnit.Count,
     "DeadLetters": MetricUnit.Count,
     "Gaps": MetricUnit.Count,
+    "HeadroomS": MetricUnit.Seconds,
+    "ScanMs": MetricUnit.Milliseconds,
+    "NoProgress": MetricUnit.Count,
+    "RunsUnderWay": MetricUnit.Count,
 }
 
 
 def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
-    """One run as metrics, by name; a lag that is unknown is left out."""
+    """One run as metrics, by name; what is not known is left out."""
     stop = summary.stop_reason
     values: dict[str, float | None] = {
         "ChangesDelivered": summary.changes,
@@ -76,8 +83,17 @@ def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
         "Halted": int(stop is StopReason.HALTED),
         "DeadLetters": summary.dead_letters,
         "Gaps": summary.gaps,
+        "HeadroomS": summary.headroom_s,
+        "ScanMs": summary.scan_ms,
+        "NoProgress": int(summary.no_progress),
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def metrics_under_way(summary: StreamSummary) -> dict[str, float]:
+    """A run that goes on as metrics, once a minute: that it lives, and its lag where it is known."""
+    lag = {} if summary.lag_ms is None else {"LagMs": float(summary.lag_ms)}
+    return {"RunsUnderWay": 1, **lag}
 
 
 class HasFields(Protocol):
@@ -105,11 +121,18 @@ class StreamTelemetry:
 
     def report(self, summary: StreamSummary, duration_ms: float) -> None:
         """Emit one run's metrics for the service, which the alarms watch, and for the stream."""
+        self._emit(metrics_of(summary, duration_ms))
+
+    def report_under_way(self, summary: StreamSummary) -> None:
+        """Emit the metrics of a run that goes on."""
+        self._emit(metrics_under_way(summary))
+
+    def _emit(self, values: dict[str, float]) -> None:
         service = os.environ.get(SERVICE_VARIABLE) or SERVICE
         namespace = os.environ.get(NAMESPACE_VARIABLE) or NAMESPACE
         metrics = EphemeralMetrics(namespace=namespace, service=service)
         metrics.add_dimensions(service=service, stream=self._stream)
-        for name, value in metrics_of(summary, duration_ms).items():
+        for name, value in values.items():
             metrics.add_metric(name, METRICS[name], value)
         metrics.flush_metrics()
 

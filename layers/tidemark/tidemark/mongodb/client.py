@@ -18,7 +18,7 @@ from pymongo.errors import ConfigurationError, InvalidURI
 from pymongo.uri_parser import split_options
 
 from tidemark.errors import ConfigError
-from tidemark.mongodb.arrivals import Arrivals
+from tidemark.mongodb.replies import Replies
 from tidemark.settings import Settings
 
 Document: TypeAlias = dict[str, Any]
@@ -32,16 +32,21 @@ logging.getLogger("pymongo").setLevel(logging.INFO)
 
 
 class Clients:
-    """The container's client, and the counter of what arrives through it."""
+    """The container's client, and what its servers say beside their answers."""
 
     def __init__(self, settings: Settings, connection_string: Callable[[], str]) -> None:
-        self.arrivals = Arrivals()
+        self.replies = Replies()
         self._settings = settings
         self._connection_string = connection_string
         self._making = threading.Lock()
         self._client: Client | None = None
         self._raw: Client | None = None
         self._forgotten: list[Client | None] = []
+
+    @property
+    def current(self) -> Client | None:
+        """The client, if there is one."""
+        return self._client
 
     def get(self) -> Client:
         """The client; made where there is none. Raises ConfigError for a bad connection string."""
@@ -94,7 +99,7 @@ class Clients:
         try:
             return pymongo.MongoClient(
                 uri,
-                event_listeners=[self.arrivals],
+                event_listeners=[self.replies],
                 **client_options(uri, self._settings),
                 **options,
             )

@@ -14,8 +14,8 @@ from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 
 from tidemark.model import Change, Read, ReadEnd, Undecodable
-from tidemark.mongodb.arrivals import Arrivals
-from tidemark.mongodb.reader import Stream, end_of_batch, ended
+from tidemark.mongodb.reader import Answers, Stream
+from tidemark.mongodb.replies import Reply
 from tidemark.ports import ReadLimits
 
 LEGIBLE = ("operationType", "ns", "documentKey", "clusterTime", "wallTime")
@@ -24,11 +24,11 @@ LEGIBLE = ("operationType", "ns", "documentKey", "clusterTime", "wallTime")
 class RawIntake:
     """Takes changes one by one; `stream` yields raw documents, `options` decode them."""
 
-    def __init__(self, stream: Stream, arrivals: Arrivals, options: CodecOptions[Any]) -> None:
+    def __init__(self, stream: Stream, answers: Answers, options: CodecOptions[Any]) -> None:
         self.stream = stream
-        self._arrivals = arrivals
+        self.answers = answers
         self._options = options
-        self._buffered = arrivals.take() or 0
+        self._reply: Reply | None = None
         self._fragments: list[RawBSONDocument] = []
         self._held_back: tuple[Change, int] | None = None
 
@@ -47,8 +47,10 @@ class RawIntake:
             taken_bytes, oldest_s = taken_bytes + size, oldest_s or time.monotonic()
             if isinstance(change, Undecodable):
                 return Read(changes, ReadEnd.DRAINED)
-            if not self._buffered and (end := end_of_batch(self.stream, oldest_s, limits)):
-                return Read(changes, end)
+            if not self.answers.buffered and (
+                end := self.answers.end_of_batch(self.stream, changes, oldest_s, limits)
+            ):
+                return end
         return Read(changes, ReadEnd.FULL)
 
     def _next_whole(self) -> tuple[Change, int] | None:
@@ -66,8 +68,8 @@ class RawIntake:
 
     def _try_next(self) -> RawBSONDocument | None:
         document: RawBSONDocument | None = self.stream.try_next()
-        arrived = self._arrivals.take()
-        self._buffered = max(0, (self._buffered if arrived is None else arrived) - 1)
+        self._reply = self.answers.hear()
+        self.answers.taken(1)
         return document
 
     def _decoded(self, fragments: list[RawBSONDocument]) -> Change:
@@ -87,9 +89,10 @@ class RawIntake:
         return within and not isinstance(change, Undecodable)
 
     def _ended(self, changes: list[Change]) -> Read:
-        """As `ended`, but in the middle of a split event there is no position to store."""
-        read = ended(self.stream, changes)
-        return Read(changes, read.end) if self._fragments else read
+        """As `Answers.ended`, but in the middle of a split event there is no position to store."""
+        read = self.answers.ended(self.stream, changes, self._reply)
+        end = ReadEnd.DRAINED if read.end is ReadEnd.EMPTY else read.end
+        return Read(changes, end) if self._fragments else read
 
 
 def legible(document: RawBSONDocument, options: CodecOptions[Any]) -> Mapping[str, Any]:

@@ -2,41 +2,105 @@
 
 Facts about the driver that this rests on, in `pymongo/synchronous/change_stream.py` (4.20):
 
-- `try_next()` makes at most one getMore and one resume; None is an empty answer.
+- `try_next()` makes at most one getMore and one resume. None is an empty answer of a getMore, or
+  comes of the resume: only the former says something of the oplog's end.
 - `resume_token` is a deep copy. It is the post-batch token after None *and* after the last change
-  of a server batch, so it is read only after None (G6).
-- An invalidate closes the stream after it is returned; one that the pipeline hid closes it with
-  None.
+  of a server batch, so it is read only after None (G6), and when the server has closed the cursor.
+- The stream is no longer `alive` once the closing answer is used up. Whether its last change was
+  the invalidate cannot be seen: a pipeline may drop or rewrite `operationType`, and mongod closes
+  one answer late where the invalidate was the last of a full batch.
 - The stream survives a `pymongo.timeout`, but a document that cannot be decoded closes it.
+- A getMore that is cut off goes on in the server, and the driver does not kill its cursor.
+- `CommandCursor.batch_size(1)` makes 2 of 1 (`cursor_shared.py`): the attribute is set instead.
 """
 
-import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
 import pymongo
 from bson.errors import InvalidBSON
+from bson.timestamp import Timestamp
 from pymongo.change_stream import ChangeStream
 from pymongo.errors import PyMongoError
 
-from tidemark.errors import TidemarkError
+from tidemark.errors import SourceUnavailable, TidemarkError
 from tidemark.model import Change, Position, Read, ReadEnd
-from tidemark.mongodb.arrivals import Arrivals
 from tidemark.mongodb.errors import translated
+from tidemark.mongodb.replies import LeftCursor, Replies, Reply
 from tidemark.ports import ReadLimits
 
 Stream: TypeAlias = ChangeStream[Any]
+Kill: TypeAlias = Callable[[LeftCursor], None]
+ALMOST_S = 0.1  # the driver gives up a round trip before the time is over
+
+
+class Answers:
+    """What the server has said to one stream beside the changes.
+
+    `buffered`: how many changes of its last answer the driver still holds. `operation_time`: the
+    newest that was heard. `closing_tells`: whether this server's closing answer carries the
+    invalidate's own token. `left`: cursors whose scan may still go on.
+    """
+
+    def __init__(self, replies: Replies, *, closing_tells: bool) -> None:
+        self.buffered = 0
+        self.operation_time: Timestamp | None = None
+        self.left: list[LeftCursor] = []
+        self._replies = replies
+        self._last: Reply | None = None
+        self._closing_tells = closing_tells
+        self.hear()
+
+    def hear(self) -> Reply | None:
+        """The reply that came since the last call, None where none did."""
+        reply = self._replies.take()
+        if reply is not None:
+            self._last, self.buffered = reply, reply.size
+            self.operation_time = reply.operation_time or self.operation_time
+        return reply
+
+    def taken(self, count: int) -> None:
+        """Note that the driver has given out `count` of the changes that it held."""
+        self.buffered = max(0, self.buffered - count)
+
+    def note_left(self) -> None:
+        """Note the cursors that this thread's commands have left behind."""
+        self.left += self._replies.take_left()
+
+    def closed(self, stream: Stream, changes: Sequence[Change]) -> Read:
+        """The read that ends with the server's closing of the cursor."""
+        last = self._last
+        tells = self._closing_tells and last is not None and last.is_closing and last.token
+        return Read(changes, ReadEnd.INVALIDATED, stream.resume_token if tells else None)
+
+    def ended(self, stream: Stream, changes: Sequence[Change], reply: Reply | None) -> Read:
+        """What None from `try_next` means: an end, an empty answer, or the driver's own resume."""
+        if not stream.alive:
+            return self.closed(stream, changes)
+        if reply is not None and reply.is_empty:
+            return Read(changes, ReadEnd.EMPTY, stream.resume_token)
+        return Read(changes, ReadEnd.DRAINED)
+
+    def end_of_batch(
+        self, stream: Stream, changes: Sequence[Change], oldest_s: float, limits: ReadLimits
+    ) -> Read | None:
+        """How a read ends where the server's batch ends; None to wait for more."""
+        if not stream.alive:
+            return self.closed(stream, changes)
+        old_enough = time.monotonic() - oldest_s >= limits.max_age_s
+        return Read(changes, ReadEnd.DRAINED) if old_enough else None
 
 
 class Intake(Protocol):
     """How changes are taken from a stream; those taken are in `changes` even when it raises."""
 
     stream: Stream
+    answers: Answers
 
     def take(self, changes: list[Change], limits: ReadLimits) -> Read:
-        """Append to `changes` until the limits, an empty answer or an invalidate."""
+        """Append to `changes` until the limits, an empty answer or the cursor's end."""
 
 
 class DirectIntake:
@@ -46,92 +110,111 @@ class DirectIntake:
     at clock or limits: that makes no request and cannot wait.
     """
 
-    def __init__(self, stream: Stream, arrivals: Arrivals) -> None:
+    def __init__(self, stream: Stream, answers: Answers) -> None:
         self.stream = stream
-        self._arrivals = arrivals
-        self._buffered = arrivals.take() or 0
+        self.answers = answers
 
     def take(self, changes: list[Change], limits: ReadLimits) -> Read:
         """Append decoded changes; see `Intake`."""
-        try_next, oldest_s = self.stream.try_next, 0.0
+        try_next, answers, oldest_s = self.stream.try_next, self.answers, 0.0
         while (room := limits.max_changes - len(changes)) > 0:
             change = try_next()
-            buffered = self._buffered_after_one()  # of None too: its size 0 must not be left behind
+            reply = answers.hear()
             if change is None:
-                return ended(self.stream, changes)
+                return answers.ended(self.stream, changes, reply)
             oldest_s = oldest_s or time.monotonic()
             changes.append(change)
-            at_once = min(buffered, room - 1)
+            at_once = min(max(0, answers.buffered - 1), room - 1)
             changes.extend(islice(iter(try_next, None), at_once))
-            self._buffered = buffered - at_once
-            if not self._buffered and (end := end_of_batch(self.stream, oldest_s, limits)):
-                return Read(changes, end)
+            answers.taken(1 + at_once)
+            if not answers.buffered and (
+                end := answers.end_of_batch(self.stream, changes, oldest_s, limits)
+            ):
+                return end
         return Read(changes, ReadEnd.FULL)
-
-    def _buffered_after_one(self) -> int:
-        """How many changes the driver holds after it returned one, or none."""
-        arrived = self._arrivals.take()
-        return max(0, (self._buffered if arrived is None else arrived) - 1)
 
 
 class MongoReader:
     """The `Reader` of one change stream.
 
-    `reopened_raw` gives an intake, at a position, that survives what cannot be decoded.
+    `reopened_raw` gives an intake, at a position, that survives what cannot be decoded. `kill`
+    ends a cursor in the server, on another connection. `batch_size`: changes in each answer.
     """
 
     def __init__(
-        self, intake: Intake, position: Position, reopened_raw: Callable[[Position], Intake]
+        self,
+        intake: Intake,
+        position: Position,
+        reopened_raw: Callable[[Position], Intake],
+        kill: Kill,
+        batch_size: int | None = None,
     ) -> None:
+        self.opened_at = intake.answers.operation_time
         self._intake = intake
-        self._behind = position
+        self._after = position
         self._reopened_raw = reopened_raw
+        self._kill = kill
+        self._batch_size = batch_size
         self._failure: TidemarkError | None = None
+
+    @property
+    def operation_time(self) -> Timestamp | None:
+        """The server's time at its last answer; see `ports.Reader`."""
+        return self._intake.answers.operation_time
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """The next changes; see `ports.Reader`."""
         if self._failure is not None:
             raise self._failure
         changes: list[Change] = []
+        until_s = time.monotonic() + timeout_s
         try:
             with translated("reading the stream"), pymongo.timeout(timeout_s):
-                return self._moved_behind(self._take(changes, limits))
+                return self._moved(self._take(changes, limits))
         except TidemarkError as failure:
+            if _is_out_of_time(failure, until_s):
+                return Read(changes, ReadEnd.GIVEN_UP)
             if not changes:
                 raise
             self._failure = failure  # what was read before it is delivered first
             return Read(changes, ReadEnd.DRAINED)
+        finally:
+            self._intake.answers.note_left()
 
-    def close(self, *, timeout_s: float) -> None:
-        """End the server's cursor; a server that does not answer will end it by itself."""
-        with contextlib.suppress(PyMongoError), pymongo.timeout(timeout_s):
-            self._intake.stream.close()
+    def close(self, *, timeout_s: float) -> bool:
+        """End the server's cursor, and the scans left behind; see `ports.Reader`."""
+        try:
+            with pymongo.timeout(timeout_s):
+                for cursor in self._intake.answers.left:
+                    self._kill(cursor)
+                self._intake.stream.close()
+        except PyMongoError:
+            return False
+        return True
 
     def _take(self, changes: list[Change], limits: ReadLimits) -> Read:
+        if self._batch_size is not None:  # again each time: a resume makes a new cursor
+            self._intake.stream._cursor._batch_size = self._batch_size
         try:
             return self._intake.take(changes, limits)
         except InvalidBSON:
-            behind = Position(resume_token=changes[-1]["_id"]) if changes else self._behind
-            self._intake = self._reopened_raw(behind)
+            after = Position(resume_token=changes[-1]["_id"]) if changes else self._after
+            self._intake = self._reopened_raw(after)
             return self._intake.take(changes, limits)
 
-    def _moved_behind(self, read: Read) -> Read:
+    def _moved(self, read: Read) -> Read:
         token = read.changes[-1]["_id"] if read.changes else read.resume_token
         if token is not None:
-            self._behind = Position(resume_token=token)
+            self._after = Position(resume_token=token)
         return read
 
 
-def ended(stream: Stream, changes: list[Change]) -> Read:
-    """What None from `try_next` means: an empty answer, or an invalidate that was hidden."""
-    if not stream.alive:
-        return Read(changes, ReadEnd.INVALIDATED)
-    return Read(changes, ReadEnd.EMPTY, stream.resume_token)
-
-
-def end_of_batch(stream: Stream, oldest_s: float, limits: ReadLimits) -> ReadEnd | None:
-    """Whether a read ends where the server's batch ends; None to wait for more."""
-    if not stream.alive:
-        return ReadEnd.INVALIDATED
-    old_enough = time.monotonic() - oldest_s >= limits.max_age_s
-    return ReadEnd.DRAINED if old_enough else None
+def _is_out_of_time(failure: TidemarkError, until_s: float) -> bool:
+    """Whether a read failed because its own time was over, and for no other reason."""
+    cause = failure.__cause__
+    timed_out = isinstance(cause, PyMongoError) and cause.timeout
+    return (
+        isinstance(failure, SourceUnavailable)
+        and timed_out
+        and time.monotonic() >= until_s - ALMOST_S
+    )

@@ -10,9 +10,18 @@ from typing import Any, TypeVar
 import pymongo
 from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
+from pymongo.errors import ServerSelectionTimeoutError
+from pymongo.message import _CursorAddress
 
-from tidemark.errors import HistoryLost, SourceRefused, TidemarkError
-from tidemark.model import Change, Position
+from tidemark.errors import (
+    HistoryLost,
+    OpeningTimedOut,
+    SourceRefused,
+    SourceUnavailable,
+    SourceUnreachable,
+    TidemarkError,
+)
+from tidemark.model import Change, Deployment, OplogWindow, Position, Token
 from tidemark.mongodb.capabilities import (
     NEEDS_REPLICA_SET,
     STANDALONE,
@@ -21,9 +30,12 @@ from tidemark.mongodb.capabilities import (
     require,
 )
 from tidemark.mongodb.client import Client, Clients
-from tidemark.mongodb.errors import AuthenticationFailed, ClientClosed, translated
+from tidemark.mongodb.errors import AuthenticationFailed, ClientClosed, translated, translation
+from tidemark.mongodb.oplog import Oplog, first_entry
 from tidemark.mongodb.raw_intake import RawIntake
-from tidemark.mongodb.reader import DirectIntake, Intake, MongoReader, Stream
+from tidemark.mongodb.reader import Answers, DirectIntake, Intake, MongoReader, Stream
+from tidemark.mongodb.replies import LeftCursor
+from tidemark.mongodb.token_time import time_of
 from tidemark.ports import Reader
 from tidemark.settings import Settings, StreamSettings
 
@@ -31,21 +43,30 @@ ONLY_INVALIDATES = ({"$match": {"operationType": "invalidate"}},)
 SPLIT: dict[str, Any] = {"$changeStreamSplitLargeEvent": {}}
 FAILED_TO_PARSE = 9
 LEAST_S = 0.1  # a timeout of 0 would mean none
+FIRST_ANSWER_S = 2.0  # what connections of an earlier invocation have to prove that they live
 T = TypeVar("T")
 
 
 class MongoSource:
-    """Change streams of one deployment, through the container's one client."""
+    """Change streams of one deployment, through the container's one client.
+
+    `time_of_token` reads the time out of a token, for observation; None where it cannot.
+    """
 
     def __init__(
         self,
         settings: Settings,
         connection_string: Callable[[], str],
         on_connected: Callable[[Capabilities], None] = lambda _: None,
+        time_of_token: Callable[[Token], Timestamp | None] = time_of,
     ) -> None:
         self._max_await_ms = settings.max_await_ms
         self._clients = Clients(settings, connection_string)
         self._on_connected = on_connected
+        self._time_of_token = time_of_token
+        self._oplog = Oplog()
+        self._old: Client | None = None  # of an earlier invocation
+        self._reached: Client | None = None  # has answered once
         self._probing = threading.Lock()
         self._probed: tuple[Client, Capabilities] | None = None
 
@@ -57,6 +78,30 @@ class MongoSource:
                 self._on_connected(self._probed[1])
             return self._probed[1]
 
+    def begin_invocation(self) -> None:
+        """An invocation begins: nothing that an earlier one has found out of order is so for good.
+
+        The container may have been frozen meanwhile, and its connections cut without a word.
+        """
+        self._old = self._clients.current
+
+    def deployment(self, *, timeout_s: float) -> Deployment:
+        """What a position must know of its server; asked once a client."""
+        server = self._do("asking what the server is", timeout_s, self.capabilities)
+        return Deployment(server.set_name, server.start_after)
+
+    def time_of(self, position: Position) -> Timestamp | None:
+        """The server's time of a position; see `ports.Source`."""
+        if position.operation_time is not None:
+            return position.operation_time
+        return self._time_of_token(position.resume_token or {})
+
+    def oplog_window(self, *, timeout_s: float) -> OplogWindow:
+        """The oldest and the newest time of the oplog; see `ports.Source`."""
+        return self._oplog.window(
+            lambda ask: self._do("looking at the oplog's ends", timeout_s, ask)
+        )
+
     def now(self, *, timeout_s: float) -> Position:
         """Just after the deployment's operation time, which a `ping` brings."""
         reply = self._do("asking for the operation time", timeout_s, _ping)
@@ -67,7 +112,7 @@ class MongoSource:
 
     def earliest(self, *, timeout_s: float) -> Position:
         """The oplog's first entry. Needs `find` on `local.oplog.rs`."""
-        entry = self._do("reading the oplog's first entry", timeout_s, _first_entry)
+        entry = self._do("reading the oplog's first entry", timeout_s, first_entry)
         if entry is None:
             raise SourceRefused(
                 "the oplog cannot be read: grant the user find on local.oplog.rs, or give start_at "
@@ -83,22 +128,23 @@ class MongoSource:
         timeout_s: float,
         batch_size: int | None,
     ) -> Reader:
-        """A reader behind `position`; see `ports.Source`."""
+        """A reader after `position`; see `ports.Source`."""
         pipeline = (*stream.pipeline, SPLIT) if stream.split_large_events else stream.pipeline
-        watch = partial(self._watch, stream, list(pipeline), batch_size=batch_size)
+        watch = partial(self._watch, stream, list(pipeline))
         is_raw = stream.split_large_events or stream.max_bytes is not None
         opened = partial(self._opened, watch, is_raw=is_raw)
         try:
             intake = self._do(f"opening {stream.name!r}", timeout_s, partial(opened, position))
         except SourceRefused as refused:
             raise self._judged(refused, position) from refused
-        return MongoReader(intake, position, partial(self._reopened_raw, watch))
+        reopened = partial(self._reopened_raw, watch)
+        return MongoReader(intake, position, reopened, self._kill, batch_size)
 
     def next_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
     ) -> Change | None:
         """The invalidate, by a pipeline of our own that lets nothing else through."""
-        watch = partial(self._watch, stream, list(ONLY_INVALIDATES), batch_size=None)
+        watch = partial(self._watch, stream, list(ONLY_INVALIDATES))
         return self._do("looking for an invalidate", timeout_s, partial(_first, watch, position))
 
     def close(self) -> None:
@@ -109,13 +155,15 @@ class MongoSource:
         self, watch: Callable[..., Stream], position: Position, client: Client, *, is_raw: bool
     ) -> Intake:
         """An intake at `position`: of raw documents where asked for, or where one is damaged."""
-        arrivals = self._clients.arrivals
-        arrivals.take()
+        replies = self._clients.replies
+        replies.take()
+        tells = self.capabilities(self._clients.get()).start_after
         if not is_raw:
             with contextlib.suppress(InvalidBSON):
-                return DirectIntake(watch(position, client), arrivals)
-        raw = self._clients.get_raw()
-        return RawIntake(watch(position, raw), arrivals, client.codec_options)
+                stream = watch(position, client)
+                return DirectIntake(stream, Answers(replies, closing_tells=tells))
+        stream = watch(position, self._clients.get_raw())
+        return RawIntake(stream, Answers(replies, closing_tells=tells), client.codec_options)
 
     def _judged(self, refused: SourceRefused, position: Position) -> TidemarkError:
         """Amazon DocumentDB calls a token that left its history a parse error."""
@@ -134,9 +182,8 @@ class MongoSource:
         pipeline: list[dict[str, Any]],
         position: Position,
         client: Client,
-        *,
-        batch_size: int | None,
     ) -> Stream:
+        """Open with an empty first batch: the server answers at once, however far it must scan."""
         server = self.capabilities(self._clients.get())
         require(server, stream)
         token_option = "start_after" if server.start_after else "resume_after"
@@ -146,38 +193,61 @@ class MongoSource:
             full_document_before_change=stream.full_document_before_change,
             show_expanded_events=stream.show_expanded_events or None,
             max_await_time_ms=self._max_await_ms,
-            batch_size=batch_size,
+            batch_size=0,
             **{token_option: position.resume_token},
             start_at_operation_time=position.operation_time,
         )
         return opened
 
     def _do(self, doing: str, timeout_s: float, work: Callable[[Client], T]) -> T:
-        """Work with the client; again with a new one where the old was closed or refused."""
+        """Work with the client; again with a new one where the old was closed, refused or silent.
+
+        Connections of an earlier invocation may have died while the container was frozen: they
+        have `FIRST_ANSWER_S` to answer, so that their silence does not cost the run its budget.
+        """
         until_s = time.monotonic() + timeout_s
         client = self._clients.get()
+        is_old = client is self._old
+        first_s = min(timeout_s, FIRST_ANSWER_S) if is_old else timeout_s
         try:
-            return _worked(doing, timeout_s, work, client)
+            return self._worked(doing, first_s, work, client)
         except (AuthenticationFailed, ClientClosed):
             self._clients.forget(client)
+        except (SourceUnavailable, OpeningTimedOut):
+            if not is_old:
+                raise
+            self._clients.forget(client)
         left_s = max(LEAST_S, until_s - time.monotonic())
-        return _worked(doing, left_s, work, self._clients.get())
+        return self._worked(doing, left_s, work, self._clients.get())
 
+    def _worked(
+        self, doing: str, timeout_s: float, work: Callable[[Client], T], client: Client
+    ) -> T:
+        with translated(doing, opening=True), pymongo.timeout(timeout_s):
+            self._wait_for_server(client, doing)
+            return work(client)
 
-def _worked(doing: str, timeout_s: float, work: Callable[[Client], T], client: Client) -> T:
-    with translated(doing, opening=True), pymongo.timeout(timeout_s):
-        _wait_for_server(client)
-        return work(client)
+    def _wait_for_server(self, client: Client, doing: str) -> None:
+        """Wait as long as the connection string allows: no request once a server is known.
 
+        Inside `pymongo.timeout` the driver leaves `serverSelectionTimeoutMS` out of account:
+        without this an unreachable host would cost every run its whole budget. Raises
+        SourceUnreachable where no server has ever answered this client.
+        """
+        try:
+            with pymongo.timeout(client.options.server_selection_timeout):
+                _ = client.is_mongos
+        except ServerSelectionTimeoutError as error:
+            if client is self._reached or client.topology_description.known_servers:
+                raise
+            raise SourceUnreachable(str(translation(error, doing, opening=True))) from error
+        self._reached = client
 
-def _wait_for_server(client: Client) -> None:
-    """Wait as long as the connection string allows, which is no request once a server is known.
-
-    Inside `pymongo.timeout` the driver leaves `serverSelectionTimeoutMS` out of account: without
-    this an unreachable host would cost every run its whole budget.
-    """
-    with pymongo.timeout(client.options.server_selection_timeout):
-        _ = client.is_mongos
+    def _kill(self, cursor: LeftCursor) -> None:
+        """End a cursor whose scan was left behind, on another connection to the same server."""
+        address = _CursorAddress(cursor.address, cursor.namespace)
+        client = self._clients.get()
+        client._kill_cursors([cursor.cursor_id], address, client._get_topology(), None)
 
 
 def _target(client: Client, stream: StreamSettings) -> Any:
@@ -195,11 +265,6 @@ def _probe(client: Client) -> Capabilities:
 
 def _ping(client: Client) -> Any:
     return client.admin.command("ping")
-
-
-def _first_entry(client: Client) -> Any:
-    oplog = client["local"]["oplog.rs"]
-    return next(iter(oplog.find({}, {"ts": 1}).sort("$natural", 1).limit(1)), None)
 
 
 def _first(watch: Callable[..., Stream], position: Position, client: Client) -> Change | None:
