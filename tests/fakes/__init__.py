@@ -25,6 +25,7 @@ from fakes.sink import MemoryDeadLetters, RecordingSink, RecordingTelemetry, Sin
 from fakes.source import ScriptedSource
 from fakes.stage import Stage
 from fakes.store import MemoryStore, StoreFault, slow
+from fakes.traits import Traits
 
 __all__ = [
     "CRASH",
@@ -47,6 +48,7 @@ __all__ = [
     "SinkFailed",
     "Stage",
     "StoreFault",
+    "Traits",
     "insert",
     "slow",
     "split",

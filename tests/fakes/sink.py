@@ -106,4 +106,4 @@ class RecordingTelemetry:
 def key_of(change: Any) -> object:
     """A change's document key, or its operation where it has none."""
     key = change.get("documentKey")
-    return change["operationType"] if key is None else key["_id"]
+    return change.get("operationType", "hidden") if key is None else key["_id"]

@@ -12,13 +12,23 @@ from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
 
 from fakes.script import CLOSING, ONCE, VISIBLE, Crash, Entry, Kind
+from fakes.traits import Traits
 from tidemark.errors import (
     HistoryLost,
     OpeningTimedOut,
     SourceUnavailable,
     TidemarkError,
 )
-from tidemark.model import Change, Position, Read, ReadEnd, Token, Undecodable
+from tidemark.model import (
+    Change,
+    Deployment,
+    OplogWindow,
+    Position,
+    Read,
+    ReadEnd,
+    Token,
+    Undecodable,
+)
 from tidemark.ports import Clock, ReadLimits
 from tidemark.settings import StreamSettings
 
@@ -27,12 +37,12 @@ INVALID_TOKEN_CODE = 260
 
 
 class ScriptedSource:
-    """One oplog, which every reader shares; it behaves as a real server does.
+    """One oplog, which every reader shares; it behaves as its `traits` say.
 
-    The token of an empty answer is behind everything scanned, other tokens are their changes' own;
+    The token of an empty answer is after everything scanned, other tokens are their changes' own;
     `start_after` takes any of them. A position whose entries were pruned is lost. Time passes on
     `clock` while a read waits. `server_batch`: changes in one answer. `opening_s`: how long an
-    opening scans. `refusals`: raised, in order, by the next openings.
+    opening takes. `refusals`: raised, in order, by the next openings.
     `invalidate_refusal`: raised by each opening at an invalidate's own token.
     """
 
@@ -43,16 +53,20 @@ class ScriptedSource:
         *,
         server_batch: int = 100,
         await_s: float = 0.25,
+        traits: Traits = Traits(),
     ) -> None:
         self.clock = clock
         self.server_batch = server_batch
         self.await_s = await_s
+        self.traits = traits
         self.opening_s = 0.0
         self.refusals: deque[TidemarkError] = deque()
         self.invalidate_refusal: TidemarkError | None = None
         self.opened: list[Position] = []
         self.batch_sizes: list[int | None] = []  # what each opening asked for
+        self.invocations = 0
         self.open_readers = 0
+        self.scans_left = 0  # that nobody waits for, and nobody has killed
         self.pruned = 0
         self.changes: dict[int, Change] = {}
         self.invalidates: dict[int, Change] = {}
@@ -66,6 +80,29 @@ class ScriptedSource:
     def end(self) -> int:
         """How many entries the oplog has had; an index is a number of entries passed."""
         return len(self._entries)
+
+    @property
+    def operation_time(self) -> Timestamp:
+        """The server's time: its last entry's."""
+        return self._time_at(self.end)
+
+    def begin_invocation(self) -> None:
+        """See `ports.Source`."""
+        self.invocations += 1
+
+    def deployment(self, *, timeout_s: float) -> Deployment:  # noqa: ARG002 - it never stalls
+        """See `ports.Source`."""
+        return Deployment(self.traits.set_name, self.traits.start_after)
+
+    def time_of(self, position: Position) -> Timestamp | None:
+        """See `ports.Source`."""
+        if position.operation_time is not None:
+            return position.operation_time
+        return self._time_at(self.index_of(position)) if self.traits.token_times else None
+
+    def oplog_window(self, *, timeout_s: float) -> OplogWindow:  # noqa: ARG002 - it never stalls
+        """See `ports.Source`."""
+        return OplogWindow(self._time_at(self.pruned + 1) if self.pruned < self.end else None, "no")
 
     def write(self, *script: Entry) -> None:
         """Append to the oplog."""
@@ -128,11 +165,18 @@ class ScriptedSource:
             self.clock.sleep_s(timeout_s)
             raise OpeningTimedOut("the scripted server was still scanning")
         self.clock.sleep_s(self.opening_s)
+        if not self.traits.start_after and self._is_invalidates(position):
+            raise HistoryLost("resumeAfter takes no invalidate's token", INVALID_TOKEN_CODE)
         index = self.index_of(position)
+        if self.traits.loses_at == "open":
+            self.require_kept(index)
+        self.open_readers += 1
+        return ScriptedReader(self, position, index, batch_size or self.server_batch)
+
+    def require_kept(self, index: int) -> None:
+        """Raise HistoryLost where the entries from `index` on were pruned."""
         if index < self.pruned:
             raise HistoryLost("pruned", HISTORY_LOST_CODE)
-        self.open_readers += 1
-        return ScriptedReader(self, index, batch_size or self.server_batch)
 
     def next_invalidate(
         self,
@@ -142,8 +186,9 @@ class ScriptedSource:
         timeout_s: float,  # noqa: ARG002 - it never stalls
     ) -> Change | None:
         """The next invalidate, delivered or hidden."""
-        behind = self.index_of(position)
-        return next((self.invalidates[at] for at in self.invalidates if at >= behind), None)
+        after = self.index_of(position)
+        self.require_kept(after)
+        return next((self.invalidates[at] for at in self.invalidates if at >= after), None)
 
     def entry_at(self, index: int) -> Entry | None:
         """The entry behind the first `index`; None at the end."""
@@ -167,6 +212,10 @@ class ScriptedSource:
     def _is_invalidates(self, position: Position) -> bool:
         tokens = [invalidate["_id"] for invalidate in self.invalidates.values()]
         return position.resume_token in tokens
+
+    def _time_at(self, index: int) -> Timestamp:
+        """The time of the last entry before `index`."""
+        return self._times[index - 1] if index else Timestamp(1, 0)
 
     def _append(self, entry: Entry) -> None:
         self._times.append(self._later_than_all())
@@ -197,16 +246,35 @@ class ScriptedSource:
 class ScriptedReader:
     """One open scripted stream; `scanned` is the index that its server has come to."""
 
-    def __init__(self, source: ScriptedSource, index: int, server_batch: int) -> None:
+    def __init__(
+        self, source: ScriptedSource, position: Position, index: int, server_batch: int
+    ) -> None:
         self.scanned = index
+        self._opened_with = position.resume_token
+        self.opened_at: Timestamp | None = source.operation_time
+        self.operation_time: Timestamp | None = source.operation_time
         self._source = source
-        self._opened_at = index
+        self._traits = source.traits
+        self._opened_at_index = index
+        self._told = index  # where the last token stood
         self._server_batch = server_batch
         self._held: deque[Change] = deque()
+        self._invalidate: Change | None = None
         self._is_invalidated = False
         self._is_closed = False
-        self._is_over = False  # closed, or its invalidate was told
+        self._is_over = False  # closed, given up, or its invalidate was told
+        self._left_scan = False
         self._failure: TidemarkError | None = None
+
+    @property
+    def told(self) -> int:
+        """Where the last token stood."""
+        return self._told
+
+    @property
+    def has_left_scan(self) -> bool:
+        """Whether a read was given up, and nobody has killed its scan."""
+        return self._left_scan
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """The next changes; see `ports.Reader`."""
@@ -222,19 +290,26 @@ class ScriptedReader:
                 raise
             self._failure = failure
             return Read(changes, ReadEnd.DRAINED)
-        self._is_over = read.end is ReadEnd.INVALIDATED
+        self._is_over = read.end in (ReadEnd.INVALIDATED, ReadEnd.GIVEN_UP)
         return read
 
-    def close(self, *, timeout_s: float) -> None:  # noqa: ARG002 - it never stalls
-        """End the stream."""
+    def close(self, *, timeout_s: float) -> bool:  # noqa: ARG002 - it never stalls
+        """End the stream, and the scan that it has left behind."""
         self._source.open_readers -= not self._is_closed
+        self._source.scans_left -= self._left_scan
+        self._left_scan = False
         self._is_closed = self._is_over = True
+        return True
 
     def _take(self, changes: list[Change], limits: ReadLimits, timeout_s: float) -> Read:
+        self._source.require_kept(self.scanned)
         until_s = self._source.clock.monotonic_s() + limits.max_age_s
         while True:
             if not self._held:
-                self._held.extend(self._next_answer(timeout_s))
+                answer = self._next_answer(timeout_s)
+                if answer is None:
+                    return Read(changes, ReadEnd.GIVEN_UP)
+                self._held.extend(answer)
             if not self._held:
                 return self._ended(changes)
             while self._held:
@@ -244,39 +319,95 @@ class ScriptedReader:
                 if isinstance(changes[-1], Undecodable):
                     return Read(changes, ReadEnd.DRAINED)
             if self._is_invalidated:
-                return Read(changes, ReadEnd.INVALIDATED)
+                return self._closed(changes)
             if self._source.clock.monotonic_s() >= until_s:
                 return Read(changes, ReadEnd.DRAINED)
 
     def _ended(self, changes: list[Change]) -> Read:
         if self._is_invalidated:
-            return Read(changes, ReadEnd.INVALIDATED)
-        return Read(changes, ReadEnd.EMPTY, self._source.token_at(self.scanned))
+            return self._closed(changes)
+        if self._traits.empties == "moved" or self.scanned == self._source.end:
+            self._told = self.scanned
+        return Read(changes, ReadEnd.EMPTY, self._token())
 
-    def _next_answer(self, timeout_s: float) -> list[Change]:
-        """What one getMore brings: it may wait, and may meet a fault."""
-        answer: list[Change] = []
+    def _token(self) -> Token:
+        """The post-batch token: the opening's own while nothing was scanned."""
+        if self._told == self._opened_at_index and self._opened_with is not None:
+            return self._opened_with
+        return self._source.token_at(self._told)
+
+    def _closed(self, changes: list[Change]) -> Read:
+        tells = self._traits.closing_tells and self._traits.start_after and self._invalidate
+        return Read(changes, ReadEnd.INVALIDATED, self._invalidate["_id"] if tells else None)
+
+    def _next_answer(self, timeout_s: float) -> list[Change] | None:
+        """What one getMore brings: it may wait, and may meet a fault; None if it takes too long."""
+        self._is_invalidated = self._is_invalidated or self._invalidate is not None
+        began, answer = self.scanned, list[Change]()
+        try:
+            self._scan(answer, timeout_s)
+        finally:
+            self.operation_time = self._source.operation_time
+        took_s = (self.scanned - began) * self._traits.entry_s
+        if took_s >= timeout_s:
+            self._give_up(timeout_s)
+            return None
+        self._source.clock.sleep_s(took_s)
+        if answer:
+            self._told = self.scanned
+        elif not self._is_invalidated:
+            self._source.clock.sleep_s(min(self._source.await_s, timeout_s - took_s))
+        return answer
+
+    def _scan(self, answer: list[Change], timeout_s: float) -> None:
+        scanned, most = 0, self._traits.scan_entries or self._source.end + 1
         while not self._is_invalidated and len(answer) < self._server_batch:
             entry = self._source.entry_at(self.scanned)
-            if entry is None or (answer and (entry.kind is Kind.IDLE or entry.kind in ONCE)):
-                break
+            is_idle = entry is not None and entry.kind is Kind.IDLE and not self._traits.scans_on
+            if entry is None or (answer and (is_idle or entry.kind in ONCE)):
+                return
+            if scanned >= most and not self._is_inside_split():
+                return
             self._source.strike(self.scanned, timeout_s)
-            self.scanned += 1
-            if entry.kind is Kind.IDLE:
-                break
+            self.scanned, scanned = self.scanned + 1, scanned + 1
+            if is_idle:
+                return
             if entry.kind in VISIBLE:
                 answer.append(self._whole(self.scanned - 1, entry))
-            self._is_invalidated = entry.kind in CLOSING
-        if not answer and not self._is_invalidated:
-            self._source.clock.sleep_s(min(self._source.await_s, timeout_s))
-        return answer
+            if entry.kind in CLOSING:
+                self._meet_invalidate(answer, entry)
+                return
+
+    def _is_inside_split(self) -> bool:
+        before = self._source.entry_at(self.scanned - 1) if self.scanned else None
+        return before is not None and before.kind is Kind.FRAGMENT
+
+    def _meet_invalidate(self, answer: list[Change], entry: Entry) -> None:
+        """The server closes the cursor here, or with its next answer."""
+        self._invalidate = self._source.invalidates[self.scanned - 1]
+        is_full = len(answer) == self._server_batch and entry.kind in VISIBLE
+        late = self._traits.closes == "late" or (self._traits.closes == "late_when_full" and is_full)
+        self._is_invalidated = not (late and answer)
+
+    def _give_up(self, timeout_s: float) -> None:
+        """Nobody waits for the answer any more; the scan goes on in the server."""
+        self._source.clock.sleep_s(timeout_s)
+        self._source.scans_left += 1
+        self._left_scan = True
 
     def _whole(self, index: int, entry: Entry) -> Change:
         """The change at `index`: only a part of it where the stream was opened among its parts."""
-        change = self._source.changes[index]
-        if self._opened_at > index - (entry.fragments - 1):
+        change = self._shaped(self._source.changes[index])
+        if self._opened_at_index > index - (entry.fragments - 1):
             return {**change, "splitEvent": {"fragment": entry.fragments, "of": entry.fragments}}
         return change
+
+    def _shaped(self, change: Change) -> Change:
+        """What the stream's pipeline leaves of a change."""
+        hides = self._traits.hides
+        if not hides or isinstance(change, Undecodable):
+            return change
+        return {name: value for name, value in change.items() if name not in hides}
 
 
 def _fits(changes: list[Change], another: Change, limits: ReadLimits) -> bool:

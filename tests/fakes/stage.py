@@ -10,6 +10,7 @@ from fakes.clock import ManualClock
 from fakes.sink import MemoryDeadLetters, RecordingSink, RecordingTelemetry
 from fakes.source import ScriptedSource
 from fakes.store import MemoryStore
+from fakes.traits import Traits
 from tidemark.budget import Budget
 from tidemark.ports import Ports
 from tidemark.run import Run
@@ -25,7 +26,14 @@ NAME = "orders"
 class Stage:
     """A stream that begins at the oplog's first entry; `options` are its settings."""
 
-    def __init__(self, *script: Entry, mode: Any = "drain", lease_s: float = 30.0, **options: Any):
+    def __init__(
+        self,
+        *script: Entry,
+        mode: Any = "drain",
+        lease_s: float = 30.0,
+        traits: Traits = Traits(),
+        **options: Any,
+    ):
         self.clock = ManualClock()
         self.source = ScriptedSource(self.clock, script)
         self.store = MemoryStore(self.clock)
@@ -33,6 +41,7 @@ class Stage:
         self.letters = MemoryDeadLetters()
         self.telemetry = RecordingTelemetry()
         self.one_suspect = threading.Lock()
+        self.source.traits = traits
         stream = StreamSettings(name=NAME, **{"start_at": "earliest"} | options)
         self.settings = Settings(table="state", mode=mode, lease_s=lease_s, streams=(stream,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
+from fakes import Traits
 from simulation.schedule import (
     FailLetters,
     FailSink,
@@ -12,6 +13,7 @@ from simulation.schedule import (
     Freeze,
     Kill,
     Prune,
+    RefuseInvalidates,
     Renew,
     Resume,
     Start,
@@ -50,6 +52,7 @@ EPISODES: list[tuple[int, Callable[[Random], Schedule]]] = [
     (1, lambda random: [FailLetters(random.choice(["refused", "answer_lost"]))]),
     (1, lambda random: [Wait(random.choice([1.0, 6.0, 12.0]))]),
     (1, lambda random: [Prune(random.randint(0, 4))]),
+    (1, lambda random: [RefuseInvalidates(random.random() < 0.7)]),
     (1, lambda _: [Resume()]),
 ]
 WEIGHTS = [weight for weight, _ in EPISODES]
@@ -107,4 +110,22 @@ def _terms(random: Random) -> Terms:
         keeper=choose([True, True, False]),
         read_ahead=choose([False, True]),
         skews_ms=tuple(random.randint(-MAX_SKEW_MS, MAX_SKEW_MS) for _ in range(3)),
+        traits=_traits(random, choose),
+    )
+
+
+def _traits(random: Random, choose: Callable[[list[Any]], Any]) -> Traits:
+    """A server's character. Where tokens have no time, silence ends a drain: it scans to the end."""
+    token_times = random.random() < 0.7
+    return Traits(
+        entry_s=choose([0.0, 0.0, 0.02, 0.1, 0.4]),
+        scan_entries=choose([None, None, 1, 3]) if token_times else None,
+        scans_on=choose([False, True]),
+        empties=choose(["moved", "unmoved"]) if token_times else "moved",
+        closes=choose(["at_once", "late_when_full", "late"]),
+        closing_tells=choose([True, True, False]),
+        start_after=choose([True, True, True, False]),
+        token_times=token_times,
+        loses_at=choose(["open", "read"]),
+        hides=frozenset(choose([[], [], ["operationType"], ["operationType", "clusterTime"]])),
     )

@@ -11,9 +11,13 @@ from unittest.mock import patch
 
 from fakes import Kind, MemoryStore
 from fakes.source import ScriptedReader
+from tidemark import account
+from tidemark.lag import Known
 from tidemark.lease import HeldLease
 from tidemark.model import NO_ATTEMPTS
 from tidemark.progress import Progress
+from tidemark.reading import Reading
+from tidemark.recovery import Recovery
 from tidemark.run import Run
 from tidemark.settle import Settlement
 
@@ -27,7 +31,7 @@ class Mutation:
     """`method` of `owner` errs: `wrong` is called in its place, with the right one first."""
 
     name: str
-    owner: type
+    owner: Any  # a class, or a module
     method: str
     wrong: Callable[..., Any]
 
@@ -120,6 +124,34 @@ def _invalidate_taken_for_quiet(right: Any, run: Any, read: Any, progress: Any) 
     right(run, replace(read, end="empty"), progress)
 
 
+def _two_empties(_right: Any, reading: Any, read: Any, **_times: float) -> bool:
+    reading.empties = 1 + getattr(reading, "empties", 0) if read.end == "empty" else 0
+    return bool(reading.empties >= 2)
+
+
+def _search_from_here(right: Any, recovery: Any) -> Any:
+    recovery._progress.before = recovery._progress.position
+    return right(recovery)
+
+
+def _one_second(right: Any, run: Any) -> float:
+    return min(1.0, float(right(run)))
+
+
+def _forget_the_invalidate(_right: Any, progress: Any, token: Any) -> None:
+    progress._move(token, behind_invalidate=False, before=None)
+    progress.before = progress.position
+
+
+def _lag_of_the_last_change(_right: Any, _time: Any, observed: Any, *_rest: Any, **_named: Any) -> Any:
+    return Known(0 if observed else None, None if observed else "unknown")
+
+
+def _leave_the_scan(_right: Any, reader: Any, **_timeout: float) -> bool:
+    reader._source.open_readers -= 1
+    return True
+
+
 MUTATIONS = [
     Mutation("checkpoint before deliver", Settlement, "_attempt", _checkpoint_first),
     Mutation("token past the batch", ScriptedReader, "_take", _token_past_the_batch),
@@ -138,4 +170,11 @@ MUTATIONS = [
     Mutation("poison passed before its dead letter", Settlement, "_set_aside", _pass_first),
     Mutation("failure passed over", Settlement, "_after_failure", _failure_passed_over),
     Mutation("invalidate taken for quiet", Run, "_checkpoint", _invalidate_taken_for_quiet),
+    Mutation("two empties end a drain", Reading, "is_caught_up", _two_empties),
+    Mutation("search the invalidate from the position", Recovery, "_invalidate", _search_from_here),
+    Mutation("a fixed read timeout", Run, "_read_timeout_s", _one_second),
+    Mutation("moved_to forgets the invalidate", Progress, "moved_to", _forget_the_invalidate),
+    Mutation("no lease check before a read", Run, "_require_lease", _nothing),
+    Mutation("lag 0 whatever was read", account, "lag_ms", _lag_of_the_last_change),
+    Mutation("a read given up leaves its scan", ScriptedReader, "close", _leave_the_scan),
 ]

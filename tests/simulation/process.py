@@ -17,7 +17,10 @@ from tidemark.lease import KEEPER_RENEWAL_SHARE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bson.timestamp import Timestamp
+
     from fakes import ContainerClock
+    from fakes.source import ScriptedReader
     from tidemark.budget import Budget
     from tidemark.model import StreamSummary
     from tidemark.run import Run
@@ -38,6 +41,9 @@ class Process:
         self.clock = clock
         self.telemetry = RecordingTelemetry()
         self.empty_at: int | None = None  # what the last read proved to hold nothing up to there
+        self.readers: list[ScriptedReader] = []
+        self.heard: Timestamp | None = None  # the server's time at its last answer
+        self.began_end: Timestamp | None = None  # the server's time as the run first opened it
         self.summary: StreamSummary | None = None
         self.steps = 0  # calls of ports
         self.is_hung = False
@@ -55,6 +61,12 @@ class Process:
     def is_over(self) -> bool:
         """Whether the run has ended, or its process died."""
         return self.is_dead or self.summary is not None
+
+    def opened(self, reader: ScriptedReader) -> None:
+        """The run has opened a stream."""
+        self.readers.append(reader)
+        self.began_end = self.began_end or reader.opened_at
+        self.heard = reader.opened_at
 
     def go_on(self, points: int) -> None:
         """Let the process go past `points` - 1 points; returns when it waits at one, or is over."""

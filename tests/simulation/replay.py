@@ -14,6 +14,7 @@ from fakes import (
     UNAVAILABLE,
     Entry,
     StoreFault,
+    Traits,
     insert,
     split,
     undecodable,
@@ -28,6 +29,7 @@ from simulation.schedule import (
     Freeze,
     Kill,
     Prune,
+    RefuseInvalidates,
     Renew,
     Resume,
     Schedule,
@@ -38,7 +40,7 @@ from simulation.schedule import (
     Write,
 )
 from simulation.world import World
-from tidemark.errors import StoreUnavailable, TidemarkError
+from tidemark.errors import HistoryLost, StoreUnavailable, TidemarkError
 from tidemark.model import Status
 
 if TYPE_CHECKING:
@@ -149,6 +151,11 @@ class Player:
         self.world.source.prune(self.world.source.end - event.keep)
 
     @do.register
+    def _(self, event: RefuseInvalidates) -> None:
+        refusal = HistoryLost("resumeAfter takes no invalidate's token", 260)
+        self.world.source.invalidate_refusal = refusal if event.refuses else None
+
+    @do.register
     def _(self, _event: Resume) -> None:
         with suppress(StoreUnavailable):
             self.world.store.set_status(self.world.stream.name, Status.RUNNING, reason=None)
@@ -257,11 +264,13 @@ __all__ = [  # what a printed script needs
     "Freeze",
     "Kill",
     "Prune",
+    "RefuseInvalidates",
     "Renew",
     "Resume",
     "Start",
     "Step",
     "Terms",
+    "Traits",
     "Wait",
     "Write",
     "replay",

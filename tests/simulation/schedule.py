@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from fakes import Traits
+
 # What becomes of a written change, or what else the oplog holds there.
 What = Literal[
     "ok",
@@ -39,6 +41,7 @@ class Terms:
     keeper: bool = True
     read_ahead: bool = False
     skews_ms: tuple[int, ...] = (0, 0, 0)
+    traits: Traits = Traits()
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,13 @@ class Prune:
 
 
 @dataclass(frozen=True)
+class RefuseInvalidates:
+    """The server opens no stream at an invalidate's own token from now on, or does again."""
+
+    refuses: bool
+
+
+@dataclass(frozen=True)
 class Resume:
     """An operator makes a halted stream go again."""
 
@@ -146,6 +156,7 @@ Event: TypeAlias = (
     | FailLetters
     | Wait
     | Prune
+    | RefuseInvalidates
     | Resume
 )
 Schedule: TypeAlias = list[Event]

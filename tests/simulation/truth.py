@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fakes import MemoryStore, ScriptedSource
     from simulation.process import Process
-    from tidemark.model import Batch, Change, Checkpoint, Gap
+    from tidemark.model import Batch, Change, Checkpoint, Gap, StreamSummary
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Truth:
         self._is_released = True
         self._ids: dict[int, str] = {}
         self._delivered_by: set[tuple[int, int]] = set()
+        self._invalidates: dict[str, Position] = {}  # stored as such: what was before each
 
     @property
     def position(self) -> int:
@@ -153,11 +154,14 @@ class Truth:
         for name, cause, _ in process.telemetry.errors:
             if name == "run.failed" and type(cause).__module__ != "tidemark.errors":
                 self.blame("a run", f"ended in an unexplained {cause!r}")
+        if any(reader.has_left_scan for reader in process.readers):
+            self.blame("G11", "a run has ended, and its scan goes on in the server")
         summary = process.summary
         if summary is None or summary.fencing_token != self._fencing_token or summary.error:
             return
         if summary.stop_reason in (StopReason.CAUGHT_UP, StopReason.BUDGET):
             self._ended_well(self._fencing_token, process.empty_at)
+            self._told_the_truth(process, summary)
 
     def blame(self, guarantee: str, what: str) -> None:
         """Note a violation."""
@@ -167,14 +171,17 @@ class Truth:
         """The stored position changed: it may pass only what is settled or in a recorded gap."""
         old, before = self._stored, self.position
         self._stored = checkpoint
-        if self.start is None:
+        begins_later = old is not None and old.unopened and checkpoint.unopened and not gaps
+        if self.start is None or begins_later:  # `earliest` was cut off before it was opened
             self.start = self.position
         for gap in gaps:
             self.figures.gaps += 1
-            left = self._index(gap.from_checkpoint.position) if gap.from_checkpoint else 0
-            self.excused.update(range(left, self.position))
+            self._excuse(gap)
+        if checkpoint.behind_invalidate and checkpoint.before is not None:
+            self._invalidates[str(checkpoint.position)] = checkpoint.before
         jumped = checkpoint.position.operation_time is not None and old is not None
-        if jumped and old is not None and checkpoint.position != old.position and not gaps:
+        moved = jumped and old is not None and checkpoint.position != old.position
+        if moved and not gaps and not begins_later:
             self.blame("G7", f"the position jumped from {before} to {self.position} unrecorded")
         if owed := self.owed(self.position):
             self.blame("G1", f"the checkpoint {self.position} passed the undelivered {owed}")
@@ -184,6 +191,19 @@ class Truth:
         if behind is not None and behind.kind is Kind.FRAGMENT:
             self.blame("G1", f"the checkpoint {self.position} is inside a split event")
 
+    def _excuse(self, gap: Gap) -> None:
+        """A gap is a promise given up: it must be for the reason that its record says (G7)."""
+        left = gap.from_checkpoint
+        first = self._index(left.position) if left else 0
+        skipped = [index for index in self.owed(self.position) if index >= first]
+        if gap.reason == "invalidate_refused" and set(skipped) - set(self._source.invalidates):
+            self.blame("G7", f"{skipped} are skipped as the refusal of an invalidate's token")
+        before = self._invalidates.get(str(left.position)) if left else None
+        kept = before is not None and self._source.pruned <= self._index(before)
+        if gap.reason == "history_lost" and kept:
+            self.blame("G7", f"history is called lost at {first}, of which nothing was lost")
+        self.excused.update(range(first, self.position))
+
     def _ended_well(self, fencing_token: int, empty_at: int | None) -> None:
         """A run released its lease by itself: nothing that it did comes again."""
         mine = [index for token, index in self._delivered_by if token == fencing_token]
@@ -191,6 +211,22 @@ class Truth:
             self.blame("G3", f"a run delivered {max(mine)} and released at {self.position}")
         if empty_at is not None and self.position < empty_at:
             self.blame("G6", f"a quiet run ended at {self.position}, it had read to {empty_at}")
+
+    def _told_the_truth(self, process: Process, summary: StreamSummary) -> None:
+        """G12: what a run reports of where it stands."""
+        position = self._stored.position if self._stored else None
+        time = self._source.time_of(position) if position else None
+        if time is None:
+            if summary.lag_ms is not None:
+                self.blame("G12", f"a lag of {summary.lag_ms} ms that nobody can know")
+            return
+        began, heard = process.began_end, process.heard
+        if summary.stop_reason is StopReason.CAUGHT_UP and began is not None and time < began:
+            self.blame("G12", f"caught up at {time}, and the run began at {began}")
+        if heard is not None and heard > time:
+            true_ms = max(1, (heard.time - time.time) * 1000)
+            if summary.lag_ms is None or summary.lag_ms < true_ms:
+                self.blame("G12", f"a lag of {summary.lag_ms} ms, and it is {true_ms}")
 
     def _require_holder(self, fencing_token: int, doing: str) -> None:
         taken = self._store.fencing_token(self._stream)

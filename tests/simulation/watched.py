@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from fakes.source import ScriptedReader
     from simulation.process import Process
     from simulation.world import World
-    from tidemark.model import Change, Lease, Position, Read
+    from bson.timestamp import Timestamp
+
+    from tidemark.model import Change, Deployment, Lease, OplogWindow, Position, Read
     from tidemark.ports import DeadLetter, Outcome, Reader, ReadLimits
     from tidemark.settings import StreamSettings
 
@@ -23,6 +25,21 @@ class WatchedSource:
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process
+
+    def begin_invocation(self) -> None:
+        """See `ports.Source`."""
+
+    def deployment(self, *, timeout_s: float) -> Deployment:
+        """See `ports.Source`."""
+        return self._world.source.deployment(timeout_s=timeout_s)
+
+    def time_of(self, position: Position) -> Timestamp | None:
+        """See `ports.Source`."""
+        return self._world.source.time_of(position)
+
+    def oplog_window(self, *, timeout_s: float) -> OplogWindow:
+        """See `ports.Source`."""
+        return self._process.call(lambda: self._world.source.oplog_window(timeout_s=timeout_s))
 
     def now(self, *, timeout_s: float) -> Position:
         """See `ports.Source`."""
@@ -47,7 +64,7 @@ class WatchedSource:
                 stream, position, timeout_s=timeout_s, batch_size=batch_size
             )
         )
-        return WatchedReader(self._process, reader)
+        return WatchedReader(self._world, self._process, reader)
 
     def next_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
@@ -62,20 +79,36 @@ class WatchedSource:
 class WatchedReader:
     """An open stream as one process sees it."""
 
-    def __init__(self, process: Process, reader: ScriptedReader) -> None:
+    def __init__(self, world: World, process: Process, reader: ScriptedReader) -> None:
+        self._world = world
         self._process = process
         self._reader = reader
+        process.opened(reader)
+
+    @property
+    def opened_at(self) -> Timestamp | None:
+        """See `ports.Reader`."""
+        return self._reader.opened_at
+
+    @property
+    def operation_time(self) -> Timestamp | None:
+        """See `ports.Reader`."""
+        return self._reader.operation_time
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """See `ports.Reader`."""
+        held, ahead = self._process.run.held, self._world.stream.read_ahead
+        if held is not None and not held.is_ours() and not ahead:  # a read ahead asks later
+            self._world.truth.blame("G4", "a run reads that has outlived its lease")
         read = self._process.call(lambda: self._reader.read(limits, timeout_s=timeout_s))
         proven_empty = read.end is ReadEnd.EMPTY and not read.changes
-        self._process.empty_at = self._reader.scanned if proven_empty else None
+        self._process.empty_at = self._reader.told if proven_empty else None
+        self._process.heard = self._reader.operation_time
         return read
 
-    def close(self, *, timeout_s: float) -> None:
+    def close(self, *, timeout_s: float) -> bool:
         """See `ports.Reader`."""
-        self._process.call(lambda: self._reader.close(timeout_s=timeout_s))
+        return self._process.call(lambda: self._reader.close(timeout_s=timeout_s))
 
 
 class WatchedStore:

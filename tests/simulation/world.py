@@ -74,7 +74,9 @@ class World:
 
     def __init__(self, terms: Terms, deliver: Callable[[Batch], object] | None = None) -> None:
         self.clock = ManualClock()
-        self.source = ScriptedSource(self.clock, server_batch=terms.server_batch)
+        self.source = ScriptedSource(
+            self.clock, server_batch=terms.server_batch, traits=terms.traits
+        )
         self.store = MemoryStore(self.clock)
         self.letters = MemoryDeadLetters()
         self.sink_failures = 0

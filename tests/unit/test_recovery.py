@@ -19,7 +19,7 @@ from fakes import (
     StoreFault,
     insert,
 )
-from tidemark.errors import HistoryLost, SourceRefused, TidemarkError
+from tidemark.errors import HistoryLost, SourceRefused, TidemarkError, TokenRefused
 from tidemark.model import Position, StopReason
 
 
@@ -387,8 +387,8 @@ def test_a_kept_position_is_of_the_new_definition_once_the_stream_was_read(quiet
     former = stage.stream.fingerprint
     stage.change_settings(pipeline=FEWER, on_definition_change="resume")
     stage.source.write(*[] if quiet else [insert(2)])
-    stage.source.refusals.append(SourceRefused("cannot go on", 280))
-    assert stage.run().error == "SourceRefused: cannot go on"
+    stage.source.refusals.append(TokenRefused("cannot go on", 280))
+    assert stage.run().error == "TokenRefused: cannot go on"
     assert fingerprint_of(stage) == former
 
     stage.run()
@@ -401,7 +401,7 @@ def test_a_kept_position_is_of_the_new_definition_once_the_stream_was_read(quiet
 def test_restart_is_the_way_on_where_resume_was_refused() -> None:
     """G10, G7."""
     stage = redefined(on_definition_change="resume")
-    stage.source.refusals.append(SourceRefused("cannot go on", 280))
+    stage.source.refusals.append(TokenRefused("cannot go on", 280))
     stage.run()
     stage.change_settings(on_definition_change="restart")
 
@@ -417,12 +417,12 @@ def test_restart_gives_up_a_token_that_the_server_cannot_go_on_from() -> None:
     stage.run()
     stage.source.write(insert(2))
     stage.run()
-    stage.source.refusals.extend(SourceRefused("cannot go on", 280) for _ in range(2))
+    stage.source.refusals.extend(TokenRefused("cannot go on", 280) for _ in range(2))
 
-    assert stage.run().error == "SourceRefused: cannot go on"
+    assert stage.run().error == "TokenRefused: cannot go on"
     assert [(gap.reason, gap.code) for gap in stage.store.gaps] == [("token_refused", 280)]
-    stage.source.refusals.append(SourceRefused("cannot go on", 280))
-    assert stage.run().error == "SourceRefused: cannot go on"  # it is not the token's fault
+    stage.source.refusals.append(TokenRefused("cannot go on", 280))
+    assert stage.run().error == "TokenRefused: cannot go on"  # it is not the token's fault
     stage.source.write(insert(3))
     assert stage.run().error is None
     assert (stage.sink.delivered, len(stage.store.gaps)) == ([2, 3], 1)
@@ -434,9 +434,9 @@ def test_a_token_that_the_server_cannot_go_on_from_is_kept_without_a_restart(pol
     stage = Stage(insert(1), on_definition_change=policy)
     stage.run()
     before = stage.position
-    stage.source.refusals.append(SourceRefused("cannot go on", 280))
+    stage.source.refusals.append(TokenRefused("cannot go on", 280))
 
-    assert stage.run().error == "SourceRefused: cannot go on"
+    assert stage.run().error == "TokenRefused: cannot go on"
     assert (stage.position, stage.store.gaps) == (before, [])
 
 
