@@ -3,13 +3,15 @@
     TidemarkError
     ├── ConfigError              refuse at cold start: nothing ran
     ├── RetryableError           position unchanged, the next run tries again
-    │   ├── SourceUnavailable      MongoDB could not be reached or did not answer in time
+    │   ├── SourceUnavailable      a passing fault of MongoDB, or no answer in time
+    │   │   └── HostNotFound         DNS does not find its host: not retried inside the run
     │   ├── OpeningTimedOut        the stream could not be opened within the budget
     │   ├── StoreUnavailable       DynamoDB failed or did not answer in time
     │   ├── DeliveryFailed         the sink failed; the failed change comes again
     │   └── DeadLetterFailed       a dead letter could not be stored; its change comes again
     ├── FatalError               position unchanged, every run fails until an operator acts
     │   ├── SourceRefused          MongoDB understood the request and refused it
+    │   │   └── TokenRefused         MongoDB cannot go on from the position's token
     │   ├── EventTooLarge          a change event over 16 MB
     │   ├── StoreRefused           DynamoDB understood the request and refused it
     │   ├── StateRefused           the checkpoint item is newer than this code, or damaged
@@ -54,6 +56,13 @@ class SourceUnavailable(RetryableError):
     """MongoDB could not be reached, or did not answer in time.
 
     What the operator does: check the network path, the cluster's state and its access list.
+    """
+
+
+class HostNotFound(SourceUnavailable):
+    """DNS does not find MongoDB's host, or does not answer: the next invocation looks again.
+
+    What the operator does: compare the host with the cluster's; in a VPC, check its DNS.
     """
 
 
@@ -104,6 +113,14 @@ class SourceRefused(FatalError):
     def __init__(self, message: str, code: int | None = None) -> None:
         self.code = code
         super().__init__(message)
+
+
+class TokenRefused(SourceRefused):
+    """MongoDB cannot go on from the position's resume token, and the pipeline is not why.
+
+    What the operator does: restore the stream's definition, or choose
+    `on_definition_change = "restart"` until the stream runs: the gap is recorded.
+    """
 
 
 class EventTooLarge(FatalError):

@@ -10,11 +10,14 @@ from typing import Any, TypeVar
 import pymongo
 from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
+from pymongo.errors import OperationFailure
 
 from tidemark.errors import HistoryLost, SourceRefused, TidemarkError
 from tidemark.model import Change, Position
 from tidemark.mongodb.capabilities import (
     NEEDS_REPLICA_SET,
+    NO_EARLIEST,
+    OPLOG_REFUSED,
     STANDALONE,
     Capabilities,
     judge_hello,
@@ -67,13 +70,24 @@ class MongoSource:
 
     def earliest(self, *, timeout_s: float) -> Position:
         """The oplog's first entry. Needs `find` on `local.oplog.rs`."""
-        entry = self._do("reading the oplog's first entry", timeout_s, _first_entry)
+        entry = self._do("reading the oplog's first entry", timeout_s, self._first_entry)
         if entry is None:
-            raise SourceRefused(
-                "the oplog cannot be read: grant the user find on local.oplog.rs, or give start_at "
-                "a timestamp"
-            )
+            raise SourceRefused(NO_EARLIEST)
         return Position(operation_time=entry["ts"])
+
+    def _first_entry(self, client: Client) -> Any:
+        """The entry, or None; what the server is was asked first, so its refusal is of the oplog.
+
+        Atlas has one code for this and for refused credentials: the client must not go for it.
+        """
+        if not self.capabilities(client).has_oplog:
+            return None
+        try:
+            return _first_entry(client)
+        except OperationFailure as error:
+            if error.code in OPLOG_REFUSED:
+                raise SourceRefused(f"{NO_EARLIEST} (code {error.code})", error.code) from error
+            raise
 
     def open(
         self,
@@ -120,10 +134,11 @@ class MongoSource:
     def _judged(self, refused: SourceRefused, position: Position) -> TidemarkError:
         """Amazon DocumentDB calls a token that left its history a parse error."""
         _, server = self._probed or (None, None)
-        is_documentdb = server is not None and server.product == "Amazon DocumentDB"
-        if is_documentdb and refused.code == FAILED_TO_PARSE and position.resume_token:
-            return HistoryLost(str(refused), refused.code)
-        return refused
+        token = position.resume_token
+        if refused.code != FAILED_TO_PARSE or server is None or token is None:
+            return refused
+        is_lost = server.calls_lost_history_a_parse_error(token)
+        return HistoryLost(str(refused), refused.code) if is_lost else refused
 
     def _reopened_raw(self, watch: Callable[..., Stream], position: Position) -> Intake:
         return self._opened(watch, position, self._clients.get(), is_raw=True)
