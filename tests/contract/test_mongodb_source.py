@@ -28,8 +28,10 @@ from tidemark.errors import (
     SourceUnavailable,
 )
 from tidemark.model import Position, ReadEnd, Undecodable
-from tidemark.mongodb.arrivals import Arrivals
+from tidemark.mongodb.capabilities import Capabilities
 from tidemark.mongodb.raw_intake import RawIntake
+from tidemark.mongodb.reader import Answers
+from tidemark.mongodb.replies import Replies
 from tidemark.ports import ReadLimits
 from tidemark.readahead import one_thread
 from tidemark.settings import StreamSettings
@@ -365,7 +367,7 @@ def test_an_empty_answer_between_fragments_brings_no_token() -> None:
     first = {"_id": {"_data": "1"}, "splitEvent": {"fragment": 1, "of": 2}, "a": 1}
     last = {"_id": {"_data": "2"}, "splitEvent": {"fragment": 2, "of": 2}, "b": 2}
     stream: Any = ScriptedStream(first, None, last, None)
-    intake = RawIntake(stream, Arrivals(), CodecOptions())
+    intake = RawIntake(stream, Answers(Replies(), closing_tells=True), CodecOptions())
     reads = [intake.take([], ANY) for _ in range(3)]
     assert [read.resume_token for read in reads] == [None, None, stream.resume_token]
     assert reads[1].changes == [{"_id": {"_data": "2"}, "a": 1, "b": 2}]
@@ -463,7 +465,7 @@ def test_a_rotated_secret_is_fetched_again_once(guarded: str, connect: Connect) 
 
 
 def test_no_connection_string_at_all_is_a_mistake_of_configuration(connect: Connect) -> None:
-    with pytest.raises(ConfigError, match="no valid connection string") as refused:
+    with pytest.raises(ConfigError, match="its user or password has an unescaped") as refused:
         connect("mongodb://user:pass:canary@host:port/").now(timeout_s=5)
     assert "canary" not in str(refused.value)
 
@@ -594,3 +596,64 @@ def test_what_was_read_before_a_failure_is_returned_first(
     with pytest.raises(SourceRefused, match=r"code 13.*lacks the privileges find and changeStream"):
         reader.read(ANY, timeout_s=5)
     reader.close(timeout_s=1)
+
+
+# ---------------------------------------------------------------------------------------- earliest
+
+
+@pytest.mark.parametrize("code", [13, 20, 8000], ids=["MongoDB", "mongos", "Atlas"])
+def test_earliest_says_what_it_needs_whoever_refuses_it(
+    code: int, mongodb_uri: str, database: Db, connect: Connect
+) -> None:
+    """G12: one sentence for all; and the client, whose credentials are good, is kept."""
+    fetched: list[int] = []
+
+    def fetch() -> str:
+        fetched.append(1)
+        return mongodb_uri
+
+    source = connect(fetch)
+    fail_command(database, "alwaysOn", failCommands=["find"], errorCode=code)
+    with pytest.raises(SourceRefused, match=r'"earliest" needs the privilege find on') as refused:
+        source.earliest(timeout_s=5)
+    assert refused.value.code == code
+    assert "a sharded cluster nor Amazon DocumentDB" in str(refused.value)
+    assert "give a time instead" in str(refused.value)
+    assert type(refused.value) is SourceRefused
+    fail_command(database, "off", failCommands=[])
+    assert source.earliest(timeout_s=5).operation_time is not None
+    assert len(fetched) == 1
+
+
+def test_a_passing_fault_of_the_oplog_is_no_refusal(database: Db, connect: Connect) -> None:
+    source = connect()
+    fail_command(database, "alwaysOn", failCommands=["find"], errorCode=11601)
+    with pytest.raises(SourceUnavailable, match="code 11601, Interrupted"):
+        source.earliest(timeout_s=5)
+
+
+def test_where_there_is_no_oplog_none_is_asked_for(
+    database: Db, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind mongos and on Amazon DocumentDB."""
+    monkeypatch.setattr(Capabilities, "has_oplog", False)
+    fail_command(database, "alwaysOn", failCommands=["find"], errorCode=4242)
+    with pytest.raises(SourceRefused, match='"earliest" needs'):
+        connect().earliest(timeout_s=5)
+
+
+# ----------------------------------------------------------------------------- faults by their code
+
+
+@pytest.mark.parametrize("code", [43, 63, 133, 134, 150, 234, 237, 11601])
+def test_a_passing_fault_at_the_opening_is_unavailability(
+    code: int, database: Db, orders: Orders, connect: Connect
+) -> None:
+    """G11: what the driver resumes at a getMore alone."""
+    source = connect()
+    start = source.now(timeout_s=5)
+    fail_command(database, "alwaysOn", failCommands=["aggregate"], errorCode=code)
+    with pytest.raises(SourceUnavailable, match="tried again while the run lasts"):
+        open_at(source, orders(), start)
+    fail_command(database, "off", failCommands=[])
+    open_at(source, orders(), start).close(timeout_s=1)

@@ -12,7 +12,7 @@ from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
 
 from fakes.script import CLOSING, ONCE, VISIBLE, Crash, Entry, Kind
-from fakes.traits import Traits
+from fakes.traits import KIND, Traits
 from tidemark.errors import (
     HistoryLost,
     OpeningTimedOut,
@@ -53,7 +53,7 @@ class ScriptedSource:
         *,
         server_batch: int = 100,
         await_s: float = 0.25,
-        traits: Traits = Traits(),
+        traits: Traits = KIND,
     ) -> None:
         self.clock = clock
         self.server_batch = server_batch
@@ -172,6 +172,13 @@ class ScriptedSource:
             self.require_kept(index)
         self.open_readers += 1
         return ScriptedReader(self, position, index, batch_size or self.server_batch)
+
+    def shaped(self, change: Change) -> Change:
+        """What the stream's pipeline leaves of a change."""
+        hides = self.traits.hides
+        if not hides or isinstance(change, Undecodable):
+            return change
+        return {name: value for name, value in change.items() if name not in hides}
 
     def require_kept(self, index: int) -> None:
         """Raise HistoryLost where the entries from `index` on were pruned."""
@@ -337,8 +344,9 @@ class ScriptedReader:
         return self._source.token_at(self._told)
 
     def _closed(self, changes: list[Change]) -> Read:
-        tells = self._traits.closing_tells and self._traits.start_after and self._invalidate
-        return Read(changes, ReadEnd.INVALIDATED, self._invalidate["_id"] if tells else None)
+        tells = self._traits.closing_tells and self._traits.start_after
+        own = self._invalidate["_id"] if self._invalidate and tells else None
+        return Read(changes, ReadEnd.INVALIDATED, own)
 
     def _next_answer(self, timeout_s: float) -> list[Change] | None:
         """What one getMore brings: it may wait, and may meet a fault; None if it takes too long."""
@@ -386,7 +394,9 @@ class ScriptedReader:
         """The server closes the cursor here, or with its next answer."""
         self._invalidate = self._source.invalidates[self.scanned - 1]
         is_full = len(answer) == self._server_batch and entry.kind in VISIBLE
-        late = self._traits.closes == "late" or (self._traits.closes == "late_when_full" and is_full)
+        late = self._traits.closes == "late" or (
+            self._traits.closes == "late_when_full" and is_full
+        )
         self._is_invalidated = not (late and answer)
 
     def _give_up(self, timeout_s: float) -> None:
@@ -397,17 +407,10 @@ class ScriptedReader:
 
     def _whole(self, index: int, entry: Entry) -> Change:
         """The change at `index`: only a part of it where the stream was opened among its parts."""
-        change = self._shaped(self._source.changes[index])
+        change = self._source.shaped(self._source.changes[index])
         if self._opened_at_index > index - (entry.fragments - 1):
             return {**change, "splitEvent": {"fragment": entry.fragments, "of": entry.fragments}}
         return change
-
-    def _shaped(self, change: Change) -> Change:
-        """What the stream's pipeline leaves of a change."""
-        hides = self._traits.hides
-        if not hides or isinstance(change, Undecodable):
-            return change
-        return {name: value for name, value in change.items() if name not in hides}
 
 
 def _fits(changes: list[Change], another: Change, limits: ReadLimits) -> bool:

@@ -10,7 +10,7 @@ from fakes.clock import ManualClock
 from fakes.sink import MemoryDeadLetters, RecordingSink, RecordingTelemetry
 from fakes.source import ScriptedSource
 from fakes.store import MemoryStore
-from fakes.traits import Traits
+from fakes.traits import KIND, Traits
 from tidemark.budget import Budget
 from tidemark.ports import Ports
 from tidemark.run import Run
@@ -31,7 +31,7 @@ class Stage:
         *script: Entry,
         mode: Any = "drain",
         lease_s: float = 30.0,
-        traits: Traits = Traits(),
+        traits: Traits = KIND,
         **options: Any,
     ):
         self.clock = ManualClock()

@@ -35,3 +35,6 @@ class Traits:
     loses_at: Literal["open", "read"] = "open"
     hides: frozenset[str] = frozenset()
     set_name: str | None = "rs0"
+
+
+KIND = Traits()

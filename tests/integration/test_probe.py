@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -105,7 +106,8 @@ def commands() -> Commands:
 @pytest.fixture
 def documentdb(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedded server's address becomes one of Amazon DocumentDB's."""
-    monkeypatch.setattr(capabilities, "DOCUMENTDB_HOSTS", ("127.0.0.1",))
+    hints = ((re.compile(r"127\.0\.0\.1"), "Amazon DocumentDB"),)
+    monkeypatch.setattr(capabilities, "HINTS", hints)
 
 
 def test_a_container_asks_once_with_two_commands_and_tells_what_it_learned(

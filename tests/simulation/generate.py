@@ -115,7 +115,7 @@ def _terms(random: Random) -> Terms:
 
 
 def _traits(random: Random, choose: Callable[[list[Any]], Any]) -> Traits:
-    """A server's character. Where tokens have no time, silence ends a drain: it scans to the end."""
+    """A server's character. Where tokens have no time, silence ends a drain: it does not scan."""
     token_times = random.random() < 0.7
     return Traits(
         entry_s=choose([0.0, 0.0, 0.02, 0.1, 0.4]),

@@ -143,7 +143,9 @@ def _forget_the_invalidate(_right: Any, progress: Any, token: Any) -> None:
     progress.before = progress.position
 
 
-def _lag_of_the_last_change(_right: Any, _time: Any, observed: Any, *_rest: Any, **_named: Any) -> Any:
+def _lag_of_the_last_change(
+    _right: Any, _time: Any, observed: Any, *_rest: Any, **_named: Any
+) -> Any:
     return Known(0 if observed else None, None if observed else "unknown")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from fakes import Traits
+from fakes.traits import KIND, Traits
 
 # What becomes of a written change, or what else the oplog holds there.
 What = Literal[
@@ -41,7 +41,7 @@ class Terms:
     keeper: bool = True
     read_ahead: bool = False
     skews_ms: tuple[int, ...] = (0, 0, 0)
-    traits: Traits = Traits()
+    traits: Traits = KIND
 
 
 @dataclass(frozen=True)

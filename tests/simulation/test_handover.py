@@ -48,9 +48,9 @@ class ListeningSource(ScriptedSource):
         reader = super().open(stream, position, timeout_s=timeout_s, batch_size=batch_size)
         opened_at_s, close = self.clock.monotonic_s(), reader.close
 
-        def remembered(*, timeout_s: float) -> None:
+        def remembered(*, timeout_s: float) -> bool:
             self.listened.append((opened_at_s, self.clock.monotonic_s()))
-            close(timeout_s=timeout_s)
+            return close(timeout_s=timeout_s)
 
         reader.close = remembered  # type: ignore[method-assign]
         return reader

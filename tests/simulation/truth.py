@@ -80,7 +80,8 @@ class Truth:
     def arrived(self) -> list[Change]:
         """What the sink has said to have, in stream order, without repeats."""
         delivered = {index for _, index in self._delivered_by}
-        return [change for index, change in self._source.changes.items() if index in delivered]
+        changes = self._source.changes.items()
+        return [self._source.shaped(change) for index, change in changes if index in delivered]
 
     def index_of(self, change: Change) -> int:
         """A change's place in the oplog."""

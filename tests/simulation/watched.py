@@ -9,11 +9,11 @@ from tidemark.model import Batch, ReadEnd
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bson.timestamp import Timestamp
+
     from fakes.source import ScriptedReader
     from simulation.process import Process
     from simulation.world import World
-    from bson.timestamp import Timestamp
-
     from tidemark.model import Change, Deployment, Lease, OplogWindow, Position, Read
     from tidemark.ports import DeadLetter, Outcome, Reader, ReadLimits
     from tidemark.settings import StreamSettings

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import threading
+import time
 from typing import Any
 from urllib.parse import quote
 
+import dns.message
+import dns.rrset
+import pymongo
 import pytest
 from bson.codec_options import DatetimeConversion
+from dns import resolver
+from pymongo.synchronous import srv_resolver
 
-from tidemark.errors import ConfigError
+from tidemark.errors import ConfigError, HostNotFound
+from tidemark.mongodb import client
 from tidemark.mongodb.client import Clients, client_options, is_local
 from tidemark.settings import Settings, StreamSettings
 
@@ -175,9 +184,25 @@ def test_a_local_server_with_a_named_authority_is_met_with_tls() -> None:
         ("mongodb://user:canary@db/?maxpoolsise=3", "its option maxpoolsise is none that"),
         ("mongodb://user:can?ary-canary@db/?authSource=admin", "one of its options is none that"),
         ("mongodb://user:canary@db/?retryReads", "its option retryReads is none that"),
-        ("mongodb://user:canary:x@db", "no valid connection string"),
-        ("mongodb://us/er:canary@db", "no valid connection string"),
-        ("mongodb://user:canary@db:port", "no valid connection string"),
+        ("mongodb://user:canary:x@db", "unescaped character; write .* percent-encoded"),
+        ("mongodb://us/er:canary@db", "an unescaped slash"),
+        ("mongodb://a,,canary", "its list of hosts"),
+        ("mongodb://user@db", "its user has no password"),
+        ("mongodb://user:canary@db,db2/?directConnection=true", "exclude each other"),
+        ("mongodb://user:canary@db/?authMechanism=MONGODB-AWS&authSource=canary", "external"),
+        ("mongodb://canary@db/?authMechanism=MONGODB-AWS", "an access key and its secret together"),
+        ("mongodb://u:canary@db/?authMechanism=MONGODB-X509", "MONGODB-X509 takes no password"),
+        ("mongodb://u:canary@db/?srvMaxHosts=2", r"are of mongodb\+srv"),
+        ("mongodb://u:canary@db/?minPoolSize=9&maxPoolSize=2", "its minPoolSize is over"),
+        ("mongodb://u:canary@db/?maxStalenessSeconds=200", "its read preference is not valid"),
+        ("mongodb://u:canary@db/?heartbeatFrequencyMS=10", "heartbeatFrequencyMS"),
+        ("mongodb://u:canary@db/?retryReads=true;tls=true&w=1", "joined by both"),
+        ("mongodb+srv://user:canary@10.0.0.1/?retryReads=true", "no IP address"),
+        ("mongodb+srv://user:canary@a.b.c,d.e.f/?retryReads=true", "one host name"),
+        ("mongodb+srv://user:canary@a.b.c:27017/?retryReads=true", "without a port"),
+        ("mongodb+srv://user:canary@a.b.c/?directConnection=true", "exclude each other"),
+        ("mongodb://user:canary@db:port", "a port in it is no number"),
+        ("mongodb://user:canary@1::2", "its list of hosts"),
         ("mongodb://user:canary@db/?tls=true&ssl=false", "gives up TLS"),
         ("mongodb://user:canary@db/?authMechanism=NONE", "its option authMechanism is none"),
     ],
@@ -189,6 +214,197 @@ def test_an_unusable_connection_string_is_refused_without_its_value(uri: str, wo
     assert mistake.value.__cause__ is None
     assert mistake.value.__context__ is None
     assert "canary" not in str(mistake.value)
+
+
+# ------------------------------------------------------------------------- mongodb+srv and DNS
+
+DNSPYTHON: Any = resolver  # its errors have no types
+QUESTION = dns.message.make_query("shop.example.com", "SRV")
+SRV = "mongodb+srv://user:canary@shop.example.com/?connectTimeoutMS=200"
+
+
+def clients_of(uri: str = SRV) -> Clients:
+    return Clients(Settings(table="table", uri=uri, streams=STREAMS), lambda: uri)
+
+
+@pytest.fixture
+def look_ups(monkeypatch: pytest.MonkeyPatch) -> LookUps:
+    """What the driver asks dnspython; see `LookUps`."""
+    found = LookUps()
+    monkeypatch.setattr(srv_resolver, "_resolve", found.resolve)
+    return found
+
+
+class LookUps:
+    """Each look-up fails with `failure`, once `answers` is set."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.lifetimes: list[float] = []
+        self.failure: Exception = DNSPYTHON.LifetimeTimeout(timeout=0.2, errors=[])
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def resolve(self, name: str, kind: str, lifetime: float) -> Any:
+        self.asked.append((name, kind))
+        self.lifetimes.append(lifetime)
+        self.answers.wait(5)
+        raise self.failure
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (DNSPYTHON.LifetimeTimeout(timeout=1, errors=[]), "DNS did not answer"),
+        (DNSPYTHON.NoNameservers(request=QUESTION, errors=[]), "DNS did not answer"),
+        (OSError("canary"), "DNS did not answer"),
+        (DNSPYTHON.NXDOMAIN(), "DNS has no SRV record"),
+        (DNSPYTHON.NoAnswer(response=QUESTION), "DNS has no SRV record"),
+    ],
+)
+def test_a_name_that_does_not_resolve_is_no_bad_connection_string(
+    look_ups: LookUps, failure: Exception, words: str
+) -> None:
+    """G12: what to check in a VPC, and nothing of percent-encoding."""
+    look_ups.failure = failure
+    with pytest.raises(HostNotFound, match=f"MongoDB cannot be reached: {words}") as unfound:
+        clients_of().get()
+    assert "in a VPC, check that enableDnsSupport" in str(unfound.value)
+    assert "percent" not in str(unfound.value)
+    assert "canary" not in str(unfound.value)
+    assert "example" not in str(unfound.value)
+    assert look_ups.asked == [("_mongodb._tcp.shop.example.com", "SRV")]
+    assert look_ups.lifetimes == [0.2]
+
+
+def test_streams_share_one_look_up_and_its_failure(look_ups: LookUps) -> None:
+    """Three streams ask at once; each is told, and DNS was asked once."""
+    look_ups.answers.clear()
+    clients, told = clients_of(), []
+
+    def get() -> None:
+        with pytest.raises(HostNotFound) as unfound:
+            clients.get()
+        told.append(str(unfound.value))
+
+    threads = [threading.Thread(target=get) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    look_ups.answers.set()
+    for thread in threads:
+        thread.join(5)
+    assert len(told) == 3
+    assert len(look_ups.asked) == 1
+
+
+def test_the_next_invocation_looks_again(look_ups: LookUps) -> None:
+    clients = clients_of()
+    for _ in range(2):
+        with pytest.raises(HostNotFound):
+            clients.get()
+        with pytest.raises(HostNotFound):
+            clients.get_raw()
+    assert len(look_ups.asked) == 1
+    clients.begin_invocation()
+    with pytest.raises(HostNotFound):
+        clients.get()
+    assert len(look_ups.asked) == 2
+
+
+def test_a_resolver_that_never_answers_is_left_behind(
+    look_ups: LookUps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G5: and it holds no lock: the next invocation asks anew, while the first still waits."""
+    monkeypatch.setattr(client, "LOOK_UP_S", 0.1)
+    look_ups.answers.clear()
+    clients = clients_of()
+    for _ in range(2):
+        clients.begin_invocation()
+        began_s = time.monotonic()
+        with pytest.raises(HostNotFound, match="DNS did not answer"):
+            clients.get()
+        assert time.monotonic() - began_s < 1
+    assert len(look_ups.asked) == 2
+    look_ups.answers.set()
+
+
+def test_a_client_that_comes_late_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LOOK_UP_S", 0.1)
+    late, made = threading.Event(), Closing()
+
+    def make(*_: object, **__: object) -> Any:
+        late.wait(5)
+        return made
+
+    monkeypatch.setattr(pymongo, "MongoClient", make)
+    with pytest.raises(HostNotFound):
+        clients_of().get()
+    late.set()
+    assert made.closed.wait(5)
+
+
+class Closing:
+    """A client that tells when it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+def test_what_else_goes_wrong_in_a_look_up_is_not_called_dns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(*_: object, **__: object) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pymongo, "MongoClient", make)
+    with pytest.raises(ZeroDivisionError):
+        clients_of().get()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "txt", "words"),
+    [
+        (["shop.evil.net"], None, "a host outside the domain"),
+        (["a.example.com"], ["retryReads=false"], "its DNS TXT record"),
+        (["a.example.com"], ["authSource=a", "authSource=b"], "its DNS TXT record"),
+    ],
+)
+def test_a_record_that_drivers_do_not_take_is_told_as_one(
+    hosts: list[str], txt: list[str] | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(name: str, kind: str, **_: float) -> Any:
+        if kind == "TXT" and txt is None:
+            raise DNSPYTHON.NoAnswer(response=QUESTION)
+        lines = (
+            [f'"{each}"' for each in txt or []]
+            if kind == "TXT"
+            else [f"0 0 27017 {host}." for host in hosts]
+        )
+        return dns.rrset.from_text(f"{name}.", 60, "IN", kind, *lines)
+
+    monkeypatch.setattr(srv_resolver, "_resolve", resolve)
+    with pytest.raises(ConfigError, match=words) as mistake:
+        clients_of().get()
+    assert "canary" not in str(mistake.value)
+    assert "example" not in str(mistake.value)
+
+
+def test_a_silent_name_server_costs_what_the_connection_string_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """G5: dnspython itself, against a server that takes each question and says nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        asking = resolver.Resolver(configure=False)
+        asking.nameservers, asking.port = ["127.0.0.1"], silent.getsockname()[1]
+        monkeypatch.setattr(resolver, "default_resolver", asking)
+        began_s = time.monotonic()
+        with pytest.raises(HostNotFound, match="DNS did not answer"):
+            clients_of().get()
+        assert time.monotonic() - began_s < 1
 
 
 def test_the_functions_role_is_an_identity() -> None:

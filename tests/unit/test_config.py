@@ -199,11 +199,42 @@ class TestValues:
     def test_a_name_that_cannot_be_a_key_is_refused(self, line: str) -> None:
         assert problem(f"[[stream]]\n{line}").startswith("streams.toml: stream[0].name: ")
 
-    @pytest.mark.parametrize("name", ["", "a.b", "a b", "a/b", "a$", "d" * 64, "é" * 32])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("", "a.b", "a b", "a/b", "a$", "$external", "a\\\\b", "a\\u0000b", 'a\\"b'),
+            *("d" * 64, "é" * 32),
+        ],
+    )
     def test_a_name_that_no_database_has_is_refused(self, name: str) -> None:
         assert "stream[0].database: does not fit" in problem(STREAM + f'database = "{name}"')
 
-    @pytest.mark.parametrize("name", ["", "$cmd", "system.views", "a\\u0000b"])
+    @pytest.mark.parametrize("name", ["admin", "config", "local"])
+    def test_a_database_without_change_streams_is_refused_as_one(self, name: str) -> None:
+        found = problem(STREAM + f'database = "{name}"')
+        assert "none of admin, config and local, which have no change streams" in found
+
+    @pytest.mark.parametrize("name", ["tenant:42", "a|b", "a*b", "<x>", "a?b", "d" * 63, "locals"])
+    def test_a_name_that_mongodb_has_on_linux_is_accepted(self, name: str) -> None:
+        assert stream(f'database = "{name}"').database == name
+        written = f'database = "shop"\ncollection = "{name}"'
+        assert stream(written).collection == name
+
+    @pytest.mark.parametrize("name", ["a.b", "a b", "a/b", "systems", "system", "a" * 250])
+    def test_a_collection_may_have_what_a_database_may_not(self, name: str) -> None:
+        assert stream(f'database = "shop"\ncollection = "{name}"').collection == name
+
+    def test_a_namespace_has_at_most_255_bytes(self) -> None:
+        found = problem(STREAM + f'database = "shop"\ncollection = "{"a" * 251}"')
+        assert "stream[0].collection: is too long with its database; use shorter names" in found
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("", "$cmd", "a$b", "system.views", "a\\u0000b"),
+            *("a..b", ".a", "a.", ".", "a" * 254, "é" * 127),
+        ],
+    )
     def test_a_name_that_no_collection_has_is_refused(self, name: str) -> None:
         found = problem(STREAM + f'database = "shop"\ncollection = "{name}"')
         assert "stream[0].collection: does not fit" in found

@@ -133,6 +133,9 @@ class TestRefused:
         )
 
 
+DEEP = {"$cond": [True, "$$DESCEND", "$$KEEP"]}
+
+
 class TestResumeToken:
     """The event's `_id` is its resume token and the source of its change_id (G3)."""
 
@@ -158,13 +161,16 @@ class TestResumeToken:
             {"$replaceWith": {"_id": "$fullDocument._id"}},
             {"$replaceWith": {"$mergeObjects": ["$$ROOT", "$fullDocument"]}},
             {"$replaceWith": {"$mergeObjects": ["$ns", {"a": 1}]}},
+            {"$redact": {"$cond": [{"$eq": ["$operationType", "x"]}, "$$DESCEND", "$$PRUNE"]}},
+            {"$redact": {"$cond": {"if": {"$ne": ["x", "$a"]}, "then": "$$PRUNE", "else": DEEP}}},
+            {"$redact": {"$cond": [{"$in": ["$level", [1, 2]]}, "$$DESCEND", "$$PRUNE"]}},
         ],
         ids=json.dumps,
     )
     def test_a_stage_that_loses_it_is_refused(self, stage: Any) -> None:
         [found] = problems(from_json({"$match": {}}, stage))
         assert "stream[0].pipeline[1]: is a $" in found
-        assert found.endswith("use $addFields, or $project without naming _id")
+        assert "use $addFields, $project without naming _id, or, in $redact, $$KEEP" in found
 
     @pytest.mark.parametrize(
         "stage",
@@ -177,6 +183,14 @@ class TestResumeToken:
             {"$addFields": {"fullDocument._id": 1}},
             {"$unset": ["fullDocument._id", "_idle"]},
             {"$redact": "$$KEEP"},
+            {"$redact": "$$DESCEND"},
+            {"$redact": {"$cond": [{"$eq": ["$operationType", "x"]}, "$$KEEP", "$$PRUNE"]}},
+            {"$redact": {"$cond": [{"$eq": ["$level", 5]}, "$$PRUNE", "$$DESCEND"]}},
+            {"$redact": {"$cond": [{"$eq": ["$_data", "x"]}, "$$DESCEND", "$$PRUNE"]}},
+            {"$redact": {"$cond": [{"$gt": ["$level", 5]}, "$$DESCEND", "$$PRUNE"]}},
+            {"$redact": {"$cond": [{"$eq": ["$a", "$b"]}, "$$DESCEND", "$$PRUNE"]}},
+            {"$redact": {"$cond": [{"$eq": ["$a", None]}, "$$PRUNE", "$$DESCEND"]}},
+            {"$redact": {"$cond": ["$$DESCEND", "$$PRUNE"]}},
             {"$replaceRoot": {"newRoot": "$$ROOT"}},
             {"$replaceWith": {"_id": "$_id", "ns": "$ns"}},
             {"$replaceWith": {"$mergeObjects": ["$fullDocument", "$$ROOT"]}},

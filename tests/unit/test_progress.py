@@ -12,7 +12,7 @@ from bson.timestamp import Timestamp
 from fakes import ManualClock, MemoryStore
 from tidemark.lease import HeldLease, LeaseTerms
 from tidemark.model import NO_ATTEMPTS, Attempts, Checkpoint, NotAcquired, Position
-from tidemark.progress import Progress, checkpoint_due, lag_ms, wall_time_ms
+from tidemark.progress import Progress, checkpoint_due, wall_time_ms
 
 NOW = datetime(2026, 1, 31, 6, tzinfo=UTC)
 START = Checkpoint(Position(operation_time=Timestamp(1, 1)), "{}", "f")
@@ -170,25 +170,3 @@ def test_a_change_happened_at_its_wall_time_or_its_cluster_time(
 ) -> None:
     """Servers before 6.0 send no `wallTime`."""
     assert wall_time_ms(change) == expected_ms
-
-
-@pytest.mark.parametrize(
-    ("happened_ms", "empty_reads", "changes", "expected_ms"),
-    [
-        (9_000, 0, 1, 1_000),  # ended in the middle of changes
-        (9_000, 2, 0, 0),  # twice nothing: caught up
-        (9_000, 1, 0, None),  # once nothing proves nothing, and the age of an old change no lag
-        (9_000, 1, 1, 1_000),
-        (None, 0, 0, None),  # no change was ever seen
-        (None, 2, 0, 0),
-        (11_000, 0, 1, 0),  # the server's clock is ahead
-    ],
-)
-def test_lag(
-    happened_ms: int | None, empty_reads: int, changes: int, expected_ms: int | None
-) -> None:
-    checkpoint = Checkpoint(START.position, "{}", "f", change_wall_time_ms=happened_ms)
-
-    assert (
-        lag_ms(checkpoint, now_ms=10_000, empty_reads=empty_reads, changes=changes) == expected_ms
-    )

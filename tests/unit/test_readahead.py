@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pytest
+    from bson.timestamp import Timestamp
 
 
 class AtOnce(Executor):
@@ -29,6 +30,9 @@ class AtOnce(Executor):
 class Slow:
     """A reader whose every read takes `seconds`; `reads` are their ages and timeouts."""
 
+    opened_at: Timestamp | None = None
+    operation_time: Timestamp | None = None
+
     def __init__(self, clock: ManualClock, seconds: float) -> None:
         self.reads: list[tuple[float, float]] = []
         self._clock = clock
@@ -40,8 +44,9 @@ class Slow:
         self._clock.advance_s(self._seconds)
         return Read([], ReadEnd.DRAINED)
 
-    def close(self, *, timeout_s: float) -> None:
+    def close(self, *, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to close
         """Nothing."""
+        return True
 
 
 def test_the_read_ahead_waits_for_no_more_than_its_own_time(

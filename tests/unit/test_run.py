@@ -15,11 +15,13 @@ from fakes import (
     Crash,
     Stage,
     StoreFault,
+    Traits,
     insert,
     split,
     stall,
 )
-from tidemark.errors import SourceRefused
+from tidemark.errors import SourceRefused, SourceUnavailable, SourceUnreachable
+from tidemark.lag import UNREADABLE
 from tidemark.model import Position, Status, StopReason
 
 if TYPE_CHECKING:
@@ -291,15 +293,40 @@ def test_a_repeat_by_the_sdk_changes_nothing(request_name: str) -> None:
     assert (stage.index, stage.stored.unreleased_runs) == (2, 0)
 
 
-def test_what_was_read_before_the_server_failed_is_delivered_and_stored() -> None:
+def test_a_passing_fault_of_the_server_is_outlasted_inside_the_run() -> None:
+    """G11: what was read before it is delivered once, and the stream is opened again."""
     stage = Stage(insert(1), UNAVAILABLE, insert(2))
 
     summary = stage.run()
 
-    assert "SourceUnavailable" in (summary.error or "")
-    assert (stage.sink.delivered, stage.index) == ([1], 1)
-    assert stage.store.expires_at_ms("orders") == 0
+    assert (summary.error, summary.stop_reason) == (None, StopReason.CAUGHT_UP)
+    assert (stage.sink.delivered, stage.index) == ([1, 2], 3)
+    assert stage.telemetry.names.count("source.interrupted") == 1
     assert stage.source.open_readers == 0
+
+
+def test_a_fault_that_lasts_as_long_as_the_run_fails_it_at_the_position_it_came_to() -> None:
+    """G11, G5: with the lease given back, and growing waits between the openings."""
+    stage = Stage(insert(1))
+    stage.run()
+    stage.source.write(insert(2))
+    stage.source.refusals.extend(SourceUnavailable("not primary") for _ in range(1_000))
+
+    summary = stage.run(remaining_s=60)
+
+    assert summary.error == "SourceUnavailable: not primary"
+    assert 40 < stage.clock.monotonic_s() < 60
+    assert stage.telemetry.names.count("source.interrupted") < 20
+    assert (stage.index, stage.store.expires_at_ms("orders")) == (1, 0)
+
+
+def test_a_server_that_was_never_reached_ends_the_run_at_once() -> None:
+    """A wrong host is told in seconds, not after a quarter of an hour."""
+    stage = Stage(insert(1))
+    stage.source.refusals.append(SourceUnreachable("no server"))
+
+    assert stage.run(remaining_s=900).error == "SourceUnreachable: no server"
+    assert stage.clock.monotonic_s() < 1
 
 
 def test_a_stalled_server_costs_no_more_than_a_read_may() -> None:
@@ -359,21 +386,173 @@ def test_changes_before_and_behind_invalidates_come_in_order() -> None:
     assert stage.index == stage.source.end
 
 
-def test_the_lag_is_zero_only_after_repeated_silence() -> None:
-    stage = Stage(insert(1))
+def test_a_run_that_is_caught_up_has_no_lag() -> None:
+    """G12."""
+    assert Stage(insert(1)).run().lag_ms == 0
 
-    assert stage.run().lag_ms == 0
 
-
-def test_a_run_cut_short_reports_the_age_of_its_last_change() -> None:
-    stage = Stage(insert(1), insert(2), max_changes=1)
+def test_a_run_cut_short_reports_the_servers_time_less_its_positions_and_the_time_since() -> None:
+    """G12: never less than it is: two timestamps that differ are up to a second further apart."""
+    stage = Stage(insert(1), max_changes=1)
     stage.clock.advance_s(100)
+    stage.source.write(insert(2))
     stage.sink.on_deliver = lambda _: stage.clock.advance_s(20)
 
     summary = stage.run(remaining_s=20)
 
     assert summary.stop_reason is StopReason.BUDGET
-    assert summary.lag_ms == 120_000
+    assert (summary.lag_ms, summary.lag_reason) == (101_000 + 20_000, None)
+
+
+@pytest.mark.parametrize("why", ["paused", "halted"])
+def test_a_stream_that_nobody_reads_has_a_lag_that_grows(why: str) -> None:
+    """G12: from the server's time that was heard last, and our own clock since."""
+    stage = Stage(insert(1))
+    stage.run()
+    stage.store.set_status("orders", Status(why), reason="by hand")
+    stage.clock.advance_s(3600)
+
+    summary = stage.run()
+
+    assert summary.stop_reason == why
+    assert summary.lag_ms is not None
+    assert summary.lag_ms >= 3_600_000
+
+
+def test_a_failing_stream_has_a_lag_too() -> None:
+    """G12."""
+    stage = Stage(insert(1))
+    stage.run()
+    stage.clock.advance_s(3600)
+    stage.source.refusals.append(SourceRefused("no privileges", 13))
+
+    summary = stage.run()
+
+    assert summary.error is not None
+    assert summary.lag_ms is not None
+    assert summary.lag_ms >= 3_600_000
+
+
+def test_where_tokens_have_no_known_form_the_lag_is_unknown_and_never_zero() -> None:
+    """G12: silence ends the drain, and proves nothing."""
+    stage = Stage(insert(1), traits=Traits(token_times=False))
+
+    summary = stage.run()
+
+    assert summary.stop_reason is StopReason.CAUGHT_UP
+    assert summary.lag_ms is None
+    assert summary.lag_reason == UNREADABLE
+    assert summary.headroom_s is None
+
+
+FOREIGN = [IDLE] * 40
+
+
+def test_a_drain_ends_where_the_run_began_however_many_answers_are_empty() -> None:
+    """G12: empties while changes wait."""
+    stage = Stage(insert(1), *FOREIGN, insert(2))
+
+    summary = stage.run()
+
+    assert (stage.sink.delivered, summary.lag_ms) == ([1, 2], 0)
+
+
+def test_one_empty_answer_ends_an_idle_drain() -> None:
+    """At no more cost than ever: its token has the time that the run began with."""
+    stage = Stage()
+    stage.run()
+    before_s = stage.clock.monotonic_s()
+
+    assert stage.run().stop_reason is StopReason.CAUGHT_UP
+    assert stage.clock.monotonic_s() - before_s == pytest.approx(stage.source.await_s)
+
+
+def test_idle_s_that_is_set_is_a_further_minimum() -> None:
+    stage = Stage(idle_s=2.0)
+    stage.run()
+
+    assert stage.clock.monotonic_s() >= 2.0
+
+
+LONG = Traits(entry_s=0.1, scans_on=True)
+
+
+def test_a_read_may_take_all_that_is_left_of_a_run() -> None:
+    """G11: a late answer is not a dead server: 30 s of scanning, and then a change."""
+    stage = Stage(*[IDLE] * 300, insert(1), traits=LONG, lease_s=120)
+
+    summary = stage.run(remaining_s=60)
+
+    assert (stage.sink.delivered, summary.error) == ([1], None)
+    assert summary.scan_ms >= 30_000
+
+
+def test_a_run_that_scanned_and_reached_nothing_says_so_and_leaves_no_scan() -> None:
+    """G11: how long, from when towards when, and what to raise."""
+    stage = Stage(insert(1), lease_s=120)
+    stage.run()
+    stage.clock.advance_s(100)
+    stage.source.traits = LONG
+    stage.source.write(*[IDLE] * 1_000, insert(2))
+
+    summary = stage.run(remaining_s=60)
+
+    assert (summary.stop_reason, summary.error) == (StopReason.BUDGET, None)
+    assert (summary.no_progress, stage.index, stage.source.scans_left) == (True, 1, 0)
+    [told] = [fields for name, _, fields in stage.telemetry.errors if name == "stream.scanning"]
+    assert told["scan_ms"] == summary.scan_ms > 50_000
+    assert told["from_time"] < told["towards_time"]
+    assert "TimeoutS" in told["remedy"]
+
+
+def test_a_run_whose_token_moves_makes_progress() -> None:
+    """G11: where the server shows how far it has come, the position moves with it."""
+    stage = Stage(*[IDLE] * 1_000, insert(1), traits=Traits(entry_s=0.5, scan_entries=4))
+    first = stage.run(remaining_s=60)
+    reached = stage.index
+
+    second = stage.run(remaining_s=60)
+
+    assert (first.stop_reason, first.no_progress) == (StopReason.BUDGET, False)
+    assert stage.index > reached > 0
+    assert second.lag_ms is not None
+    assert second.lag_ms > 0
+
+
+def test_a_server_that_answers_no_other_connection_either_is_gone() -> None:
+    """G11: a read given up is a failed run only where the server is not there at all."""
+    stage = Stage(*[IDLE] * 1_000, traits=LONG)
+    opened = stage.source.open
+
+    def open_dead(*position: Any, **given: Any) -> Any:
+        reader = opened(*position, **given)
+        reader.close = lambda **_: False  # type: ignore[method-assign]
+        return reader
+
+    stage.source.open = open_dead  # type: ignore[method-assign]
+
+    assert "does not answer another connection" in (stage.run().error or "")
+
+
+def test_what_a_position_was_read_with_is_stored_with_it() -> None:
+    """G10, G12: the deployment, and the server's time as it was heard last."""
+    stage = Stage(insert(1))
+    stage.run()
+
+    stored = stage.stored.checkpoint
+    assert stored is not None
+    assert (stored.deployment, stored.unopened) == ("rs0", False)
+    assert stored.observed is not None
+    assert stored.observed.operation_time == stage.source.operation_time
+
+
+def test_headroom_is_what_the_oplog_holds_before_the_position() -> None:
+    """G12."""
+    stage = Stage(insert(1))
+    stage.clock.advance_s(500)
+    stage.source.write(insert(2))
+
+    assert stage.run().headroom_s == 500
 
 
 def test_a_summary_is_json_without_anything_private() -> None:

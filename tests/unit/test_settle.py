@@ -9,8 +9,9 @@ import pytest
 
 from fakes import Crash, Stage, insert, undecodable
 from fakes.sink import key_of
+from tidemark.backoff import backoff_s
 from tidemark.model import Attempts, Status, StopReason
-from tidemark.settle import HOPELESS_RUNS, backoff_s, one_more
+from tidemark.settle import HOPELESS_RUNS, one_more
 from tidemark.sinks.function import FunctionSink
 
 if TYPE_CHECKING:

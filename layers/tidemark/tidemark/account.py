@@ -1,4 +1,6 @@
-"""What came of a run, in its summary and in its log: nothing untrue, nothing lower than it is (G12)."""
+"""What came of a run, in its summary and in its log: nothing that is not known, or untrue (G12)."""
+
+from typing import TYPE_CHECKING
 
 from bson.timestamp import Timestamp
 
@@ -15,8 +17,10 @@ from tidemark.model import (
 from tidemark.ports import Ports
 from tidemark.progress import Progress
 from tidemark.reading import Reading
-from tidemark.recovery import Recovery
-from tidemark.settle import Settlement
+
+if TYPE_CHECKING:
+    from tidemark.recovery import Recovery
+    from tidemark.settle import Settlement
 
 NOT_READ = "this run did not read the stream"
 NO_TIME = "the run had no time left to ask how far back the oplog reaches"

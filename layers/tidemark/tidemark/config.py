@@ -32,6 +32,7 @@ from tidemark.settings import (
     SinkSettings,
     StreamSettings,
     Variable,
+    is_namespace,
 )
 from tidemark.targets import judge_sharing, judge_sink
 
@@ -277,7 +278,16 @@ def _stream(table: object, shared: Values, place: Place) -> Values:
     stream = _defaults(StreamSettings) | shared | own
     if own.get("collection") is not None and stream["database"] is None:
         place.key("collection").refuse("is without a database", "add its database, or drop it")
+    _judge_namespace(stream["database"], stream["collection"], place)
     return stream
+
+
+def _judge_namespace(database: object, collection: object, place: Place) -> None:
+    if not (isinstance(database, str) and isinstance(collection, str)):
+        return
+    if not is_namespace(database, collection):
+        right = "use shorter names: database.collection has at most 255 bytes"
+        place.key("collection").refuse("is too long with its database", right)
 
 
 def _judge_names(streams: Sequence[Values], place: Place) -> None:

@@ -5,13 +5,14 @@
     ├── RetryableError           position unchanged, the next run tries again
     │   ├── SourceUnavailable      a passing fault of MongoDB: outlasted inside the run
     │   │   └── SourceUnreachable    no server has ever answered: the next run tries again
+    │   │       └── HostNotFound       DNS does not find its host
     │   ├── OpeningTimedOut        the stream could not be opened within the budget
     │   ├── StoreUnavailable       DynamoDB failed or did not answer in time
     │   ├── DeliveryFailed         the sink failed; the failed change comes again
     │   └── DeadLetterFailed       a dead letter could not be stored; its change comes again
     ├── FatalError               position unchanged, every run fails until an operator acts
     │   ├── SourceRefused          MongoDB understood the request and refused it
-    │   │   └── TokenRefused         it cannot go on from the resume token
+    │   │   └── TokenRefused         MongoDB cannot go on from the position's token
     │   ├── EventTooLarge          a change event over 16 MB
     │   ├── StoreRefused           DynamoDB understood the request and refused it
     │   ├── StateRefused           the checkpoint item is newer than this code, or damaged
@@ -67,6 +68,13 @@ class SourceUnreachable(SourceUnavailable):
     """
 
 
+class HostNotFound(SourceUnreachable):
+    """DNS does not find MongoDB's host, or does not answer: the next invocation looks again.
+
+    What the operator does: compare the host with the cluster's; in a VPC, check its DNS.
+    """
+
+
 class OpeningTimedOut(RetryableError):
     """The stream could not be opened within the budget: the server had not answered yet.
 
@@ -117,9 +125,10 @@ class SourceRefused(FatalError):
 
 
 class TokenRefused(SourceRefused):
-    """The server cannot go on from the resume token.
+    """MongoDB cannot go on from the position's resume token, and the pipeline is not why.
 
-    What the operator does: restore the stream's definition, or `on_definition_change`.
+    What the operator does: restore the stream's definition, or choose
+    `on_definition_change = "restart"` until the stream runs: the gap is recorded.
     """
 
 

@@ -10,7 +10,7 @@ from bson.timestamp import Timestamp
 
 from tidemark.model import Observed, OplogWindow
 
-NO_TOKEN_TIME = "the server's resume tokens have no known form, so their time cannot be read"
+UNREADABLE = "the server's resume tokens have no known form, so their time cannot be read"
 NO_SERVER_TIME = "the server has told no operation time"
 
 
@@ -31,7 +31,7 @@ def lag_ms(
     run that has just proved to be caught up.
     """
     if position_time is None:
-        return Known(None, NO_TOKEN_TIME)
+        return Known(None, UNREADABLE)
     if observed is None:
         return Known(None, NO_SERVER_TIME)
     since_ms = 0 if is_caught_up else max(0, now_ms - observed.at_ms)
@@ -43,7 +43,7 @@ def headroom_s(position_time: Timestamp | None, window: OplogWindow) -> Known:
     if window.oldest is None:
         return Known(None, window.reason)
     if position_time is None:
-        return Known(None, NO_TOKEN_TIME)
+        return Known(None, UNREADABLE)
     return Known(max(0, position_time.time - window.oldest.time))
 
 

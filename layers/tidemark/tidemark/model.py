@@ -291,10 +291,11 @@ class Read:
 class StreamSummary:
     """One stream's run: JSON-able, without anything private.
 
-    `changes` are those delivered, `dead_letters` those set aside. `lag_ms` is how far the position
-    is behind the server's own time, `headroom_s` how long until it leaves the oplog at the earliest;
-    None with a reason where it is not known. `scan_ms`: how long reads took that had not come to
-    the end; `no_progress`: all of the run went into one that led nowhere yet. `error` is the type and message of what failed the run.
+    `changes` are those delivered, `dead_letters` those set aside. `lag_ms`: how far the position is
+    behind the server's own time; `headroom_s`: how much of the oplog is before it. Each is None,
+    with a reason, where it is not known. `scan_ms`: how long reads took that had not come to the
+    end; `no_progress`: the whole run went into one that has led nowhere yet. `error`: the type and
+    message of what failed the run.
     """
 
     stream: str

@@ -2,7 +2,12 @@
 
 MongoDB allows few stages in a change stream, and each event must keep its own `_id`: it is the
 resume token, so a pipeline that loses it loses the position (server error 280).
-Source: manual, "Modify Change Stream Output".
+
+`$redact` loses it too: where it says `$$DESCEND` of the event, it is asked again of each document
+inside, of which `_id` is one, and a `$$PRUNE` there takes `_id` away. That is seen here where the
+answer is plain: a `$cond` that compares a field, which the document in `_id` does not have. What
+this cannot see the server tells at the first such event (`mongodb/error_codes`).
+Source: manual, "Modify Change Stream Output" and "$redact".
 """
 
 import datetime as dt
@@ -33,7 +38,10 @@ _MAX_LEVELS = 90  # MongoDB's own limit is 100, of which the command around take
 _JSON = json_util.JSONOptions(tz_aware=True)
 # json_util raises these for malformed Extended JSON; their texts repeat the value: not shown (G8).
 _UNDECODABLE = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, BSONError)
-_KEEP_ID = "keep it, it is the resume token: use $addFields, or $project without naming _id"
+_KEEP_ID = (
+    "keep it, it is the resume token: use $addFields, $project without naming _id, or, in $redact, "
+    "$$KEEP instead of $$DESCEND"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +165,53 @@ def _replacement_loses(body: object) -> bool:
     return _id_of(body) is not _Id.KEPT
 
 
+def _redact_loses(body: object) -> bool:
+    """Whether the event is descended into and its `_id`, which has `_data` alone, is pruned."""
+    return _mentions(body, "$$DESCEND") and _choice_in_id(body) == "$$PRUNE"
+
+
+def _mentions(expression: object, word: str) -> bool:
+    if isinstance(expression, dict | list):
+        parts = expression.values() if isinstance(expression, dict) else expression
+        return any(_mentions(part, word) for part in parts)
+    return expression == word
+
+
+def _choice_in_id(expression: object) -> object:
+    """What a `$cond` chooses of the document in `_id`; None where that cannot be seen."""
+    if not (isinstance(expression, dict) and "$cond" in expression):
+        return expression
+    branches = expression["$cond"]
+    if isinstance(branches, dict):
+        branches = [branches.get(name) for name in ("if", "then", "else")]
+    if not isinstance(branches, list) or len(branches) != 3:
+        return None
+    condition, then, otherwise = branches
+    holds = _holds_in_id(condition)
+    return None if holds is None else _choice_in_id(then if holds else otherwise)
+
+
+def _holds_in_id(condition: object) -> bool | None:
+    """A comparison of a field that `_id` lacks with a constant; None for any other condition."""
+    [(operator, operands)] = list(_items(condition))[:1] or [("", None)]
+    if operator not in _OF_A_MISSING_FIELD or not isinstance(operands, list) or len(operands) != 2:
+        return None
+    fields = [each for each in operands if _is_missing_in_id(each)]
+    others = [each for each in operands if not _is_missing_in_id(each)]
+    if len(fields) != 1 or any(isinstance(each, str) and each[:1] == "$" for each in others):
+        return None
+    is_constant = others[0] is not None and not isinstance(others[0], dict)
+    return _OF_A_MISSING_FIELD[operator] if is_constant else None
+
+
+def _is_missing_in_id(operand: object) -> bool:
+    is_path = isinstance(operand, str) and operand[:1] == "$" and operand[:2] != "$$"
+    return is_path and operand not in ("$_data", "$_typeBits")
+
+
+_OF_A_MISSING_FIELD = {"$eq": False, "$ne": True, "$in": False}
+
+
 class _Id(Enum):
     """What a replacement document has as its `_id`, as far as can be seen without data."""
 
@@ -200,6 +255,7 @@ def _items(body: object) -> Iterable[tuple[str, Any]]:
 
 _LOSES_ID: Mapping[str, Callable[[object], bool]] = {
     "$project": _project_loses,
+    "$redact": _redact_loses,
     "$set": _set_loses,
     "$addFields": _set_loses,
     "$unset": _unset_loses,

@@ -115,7 +115,8 @@ class Source(Protocol):
         """A reader of everything after `position`: a token is opened with `start_after`.
 
         Answers before anything is scanned: a position that is lost may be told by the first read.
-        `batch_size`: changes in each of the server's answers. Raises OpeningTimedOut, SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge.
+        `batch_size`: changes in each of the server's answers. Raises OpeningTimedOut,
+        SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge.
         """
 
     def next_invalidate(

@@ -13,7 +13,6 @@
 A crash between any two of them loses nothing: what was not checkpointed comes again (G3).
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from tidemark.account import Account
@@ -49,6 +48,7 @@ from tidemark.settings import Settings, StreamSettings
 from tidemark.settle import Settlement, is_killed_reading, is_wary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
 
 MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
@@ -247,6 +247,7 @@ class Run:
             timeout_s=self._left_s(),
             batch_size=1 if settlement.is_wary else None,
         )
+        progress.know(self._ports.source.deployment(timeout_s=self._left_s()))
         progress.observe(reader.opened_at)
         self._reading.opened(reader.opened_at, self._ports.clock.monotonic_s())
         if self.stream.read_ahead and not settlement.is_wary:

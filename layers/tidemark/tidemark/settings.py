@@ -33,17 +33,38 @@ Tls = Literal["required", "off"]
 Mode = Literal["drain", "linger"]
 
 
+_OWN_DATABASES = ("admin", "config", "local")  # a change stream is refused there (error 73)
+_MOST_BYTES = 255  # of a namespace, `database.collection`, since MongoDB 4.4
+
+
 def _is_database(name: str) -> bool:
-    return not set(name) & set('/\\. "$*<>:|?\0') and 0 < len(name.encode()) < 64
+    """Whether MongoDB on Linux and its driver take `name`; on Windows it takes fewer."""
+    is_valid = not set(name) & set('/\\. "$\0') and 0 < len(name.encode()) < 64
+    return is_valid and name not in _OWN_DATABASES
 
 
 def _is_collection(name: str) -> bool:
-    return name != "" and not name.startswith(("$", "system.")) and "\0" not in name
+    """Whether MongoDB and its driver take `name` in the shortest of databases."""
+    is_named = all(name.split(".")) and not set(name) & {"$", "\0"}
+    return is_named and not name.startswith("system.") and len(name.encode()) <= _MOST_BYTES - 2
+
+
+def is_namespace(database: str, collection: str) -> bool:
+    """Whether the two together are no longer than MongoDB takes."""
+    return len(f"{database}.{collection}".encode()) <= _MOST_BYTES
 
 
 _NAME = Text("1 to 128 of A-Z a-z 0-9 _ . -", matching(r"[A-Za-z0-9_.-]{1,128}"))
-_DATABASE = Text('a name below 64 bytes without any of /\\. "$*<>:|?', _is_database)
-_COLLECTION = Text("a name that starts neither with $ nor with system.", _is_collection)
+_DATABASE = Text(
+    'a name below 64 bytes without any of /\\. "$, and none of admin, config and local, which have '
+    "no change streams",
+    _is_database,
+)
+_COLLECTION = Text(
+    "a name below 254 bytes, without $, that does not begin with system. and has no dot at either "
+    "end or beside another",
+    _is_collection,
+)
 _SINK = Text("deliver, or the name of a [sinks] table", bool)
 
 

@@ -3,8 +3,8 @@
 The supervisor renews the leases of busy workers, tells once a minute how far they are, and watches
 the clock. No invocation returns with a live worker: one that is still at work when the reserve is
 used up (a server beyond its timeouts), or whose `deliver` takes longer than `deliver_timeout_s`,
-takes the process with it, before Lambda would kill it without a word. The next run starts in a fresh
-container, at an unchanged position (G5).
+takes the process with it, before Lambda would kill it without a word. The next run starts in a
+fresh container, at an unchanged position (G5).
 """
 
 import os

@@ -91,7 +91,7 @@ def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
 
 
 def metrics_under_way(summary: StreamSummary) -> dict[str, float]:
-    """A run that goes on as metrics, once a minute: that it lives, and its lag where it is known."""
+    """A run that goes on, as metrics: that it lives, and its lag where that is known."""
     lag = {} if summary.lag_ms is None else {"LagMs": float(summary.lag_ms)}
     return {"RunsUnderWay": 1, **lag}
 

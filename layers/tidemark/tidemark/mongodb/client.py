@@ -1,12 +1,16 @@
 """One client a container: made at the first run, kept across invocations.
 
-The connection string's own options win over the defaults here.
+The connection string's own options win over the defaults here. The host of a mongodb+srv string is
+looked up when its client is made, by a thread of its own: PyMongo would do it at the first request
+of each stream, and a resolver that never answers may hold it longer than a run may last.
 """
 
 import logging
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -14,17 +18,21 @@ from urllib.parse import unquote
 import pymongo
 from bson.codec_options import DatetimeConversion
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import ConfigurationError, InvalidURI
+from pymongo.errors import ConfigurationError, PyMongoError
 from pymongo.uri_parser import split_options
 
-from tidemark.errors import ConfigError
+from tidemark.errors import ConfigError, HostNotFound
 from tidemark.mongodb.replies import Replies
+from tidemark.mongodb.uri_faults import DNS_FAILURES, NO_RESOLVER, dns_failure, fault_of
 from tidemark.settings import Settings
 
 Document: TypeAlias = dict[str, Any]
 Client: TypeAlias = "pymongo.MongoClient[Document]"
+Attempt: TypeAlias = "tuple[Client | None, str]"  # a client, or why there is none
 
 LOCAL = re.compile(r"((?i:localhost)|127(\.\d+){3}|\[::1\])(:\d+)?|.+\.sock")
+SRV = "mongodb+srv://"
+LOOK_UP_S = 5.0  # for SRV and TXT together; the driver gives each of them connectTimeoutMS
 WEAK_TLS = {"tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames"}
 
 # The driver's debug log holds whole commands and answers, whatever level the function's has (G8).
@@ -42,17 +50,27 @@ class Clients:
         self._client: Client | None = None
         self._raw: Client | None = None
         self._forgotten: list[Client | None] = []
+        self._not_found: str | None = None
+
+    def begin_invocation(self) -> None:
+        """Let a host be looked up again that DNS did not find in an earlier invocation."""
+        self._not_found = None
 
     @property
-    def current(self) -> Client | None:
+    def current(self) -> "Client | None":
         """The client, if there is one."""
         return self._client
 
     def get(self) -> Client:
-        """The client; made where there is none. Raises ConfigError for a bad connection string."""
+        """The client; made where there is none.
+
+        Whoever comes while another stream's run looks the host up waits for that, and has its
+        outcome: nobody looks again in the same invocation. Raises ConfigError for a bad connection
+        string and HostNotFound within `LOOK_UP_S`.
+        """
         with self._making:
             if self._client is None:
-                self._client = self._make(self._connection_string())
+                self._client = self._make()
             return self._client
 
     def forget(self, client: Client) -> None:
@@ -89,29 +107,63 @@ class Clients:
         """
         with self._making:
             if self._raw is None:
-                uri = self._connection_string()
                 self._raw = self._make(
-                    uri, document_class=RawBSONDocument, unicode_decode_error_handler="replace"
+                    document_class=RawBSONDocument, unicode_decode_error_handler="replace"
                 )
             return self._raw
 
-    def _make(self, uri: str, **options: Any) -> Client:
-        try:
-            return pymongo.MongoClient(
-                uri,
-                event_listeners=[self.replies],
-                **client_options(uri, self._settings),
-                **options,
-            )
-        except OSError as error:
-            problem = f"names a file that cannot be read ({type(error).__name__})"
-        except (InvalidURI, ConfigurationError, ValueError) as error:
-            problem = (
-                f"is no valid connection string ({type(error).__name__}); write mongodb://… or "
-                "mongodb+srv://…, with user and password percent-encoded"
-            )
-        # Raised here, the driver's error is not even this one's context: it may quote the value.
-        raise ConfigError([f"secret: its value {problem}"])
+    def _make(self, **options: Any) -> Client:
+        if self._not_found is not None:
+            raise HostNotFound(self._not_found)
+        uri = self._connection_string()
+        new = partial(self._new, uri, options)
+        made, why = _looked_up(new) if uri.startswith(SRV) else _tried(new)
+        if made is not None:
+            return made
+        if why in DNS_FAILURES:
+            self._not_found = why
+            raise HostNotFound(why)
+        raise ConfigError([f"secret: its value cannot be used: {why}"])
+
+    def _new(self, uri: str, options: dict[str, Any], **more: Any) -> Client:
+        options = client_options(uri, self._settings) | options | more
+        return pymongo.MongoClient(uri, event_listeners=[self.replies], **options)
+
+
+def _looked_up(new: Callable[..., Client]) -> Attempt:
+    """Make a client that looks its host up at once, or leave that behind after `LOOK_UP_S`."""
+    looking: Future[Attempt] = Future()
+    threading.Thread(
+        target=_fulfil, args=(looking, partial(new, connect=True)), daemon=True
+    ).start()
+    try:
+        return looking.result(LOOK_UP_S)
+    except TimeoutError:
+        looking.add_done_callback(_close_late)
+        return None, NO_RESOLVER
+
+
+def _fulfil(looking: Future[Attempt], new: Callable[[], Client]) -> None:
+    try:
+        looking.set_result(_tried(new))
+    except BaseException as error:
+        looking.set_exception(error)
+
+
+def _close_late(looking: Future[Attempt]) -> None:
+    """Close a client that nobody waits for any more."""
+    if looking.exception() is None and (late := looking.result()[0]) is not None:
+        late.close()
+
+
+def _tried(new: Callable[[], Client]) -> Attempt:
+    """The client, or why there is none: the driver's own error may quote the value (G8)."""
+    try:
+        return new(), ""
+    except OSError as error:
+        return None, f"it names a file that cannot be read ({type(error).__name__})"
+    except (PyMongoError, ValueError, TypeError) as error:
+        return None, dns_failure(error) or fault_of(error)
 
 
 def client_options(uri: str, settings: Settings) -> dict[str, Any]:

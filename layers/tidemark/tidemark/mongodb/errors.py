@@ -1,19 +1,19 @@
-"""What PyMongo raises, as our errors: by code and label; by text only where TLS fails.
+"""What PyMongo raises, as our errors: by code and label, by text where nothing else tells.
 
 Server messages may quote a pipeline or a document, so none is repeated (G8); the code and what it
-calls for are. Of a failed TLS handshake the driver's monitors drop type and cause (`_sanitize` in
-`pymongo/synchronous/monitor.py`): OpenSSL's own symbols in the text are all that is left. Source:
-`src/mongo/base/error_codes.yml`; the driver specification "Change Streams", section "Resumable
-Error".
+calls for are (`error_codes`). Of a failed TLS handshake or look-up the driver's monitors drop type
+and cause (`_sanitize` in `pymongo/synchronous/monitor.py`): OpenSSL's and the C library's own words
+are all that is left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 from bson.errors import InvalidBSON
 from pymongo.errors import (
     ConfigurationError,
-    CursorNotFound,
+    InvalidName,
     InvalidOperation,
     OperationFailure,
     PyMongoError,
@@ -23,28 +23,16 @@ from pymongo.errors import (
 from tidemark.errors import (
     EventTooLarge,
     HistoryLost,
+    HostNotFound,
     OpeningTimedOut,
     SourceRefused,
     SourceUnavailable,
     TidemarkError,
+    TokenRefused,
 )
-from tidemark.mongodb.capabilities import NEEDS_REPLICA_SET, STANDALONE
+from tidemark.mongodb.error_codes import FACTS, KEEP_ID, NO_CODE, Fact, Fate, fact_of
+from tidemark.mongodb.uri_faults import NO_ADDRESS, dns_failure, fault_of
 
-NO_CODE = 0  # the driver itself ended the exchange of credentials
-AUTHENTICATION_FAILED = {
-    18,  # AuthenticationFailed
-    8000,  # AtlasError, which is how Atlas says the same
-}
-MAX_TIME_EXPIRED = 50
-HISTORY_LOST = {
-    136,  # CappedPositionLost: Amazon DocumentDB's lost history
-    260,  # InvalidResumeToken
-    286,  # ChangeStreamHistoryLost
-}
-TOO_LARGE = {
-    10334,  # BSONObjectTooLarge
-    17280,  # KeyTooLong, as servers before 6.0.9 answer for such an event
-}
 VERIFICATION_FAILED = "CERTIFICATE_VERIFY_FAILED"
 HANDSHAKE_FAILED = "SSL handshake failed"
 UNVERIFIED = {  # OpenSSL's words for why a certificate is refused, and what to do
@@ -53,24 +41,24 @@ UNVERIFIED = {  # OpenSSL's words for why a certificate is refused, and what to 
     "": "it is not signed by an authority that is trusted here: name a PEM file of its authority "
     "in MONGODB_CA_FILE (docs/security.md)",
 }
-REMEDIES = {
-    NO_CODE: "the driver could not complete the authentication: check authMechanism and, for "
-    "MONGODB-AWS, the function's role",
-    8000: "Atlas refused the credentials: check the user and its database access",
-    9: "the server could not parse the stream's options or its resume token: check pipeline, "
-    "event options, and whether the position belongs to this deployment",
-    13: "the user lacks the privileges find and changeStream on what the stream watches",
-    18: "authentication failed: check the user, the password and authSource in the secret",
-    47: "a required document image is missing: enable changeStreamPreAndPostImages on the "
-    'collection, or choose "whenAvailable"',
-    73: "the namespace is not valid for a change stream",
-    280: "the stream cannot continue at its position: restore its definition, or start it afresh, "
-    'with a gap record, by on_definition_change = "restart" until it runs',
-    40324: "the server does not know a stage of the pipeline: check its version",
-    40415: "the server does not know an option of the stream: check its version",
-    STANDALONE: NEEDS_REPLICA_SET,
-    31095: "the server does not know an option of the stream: check its version",
-}
+UNRESOLVED = (  # getaddrinfo's words on Linux (glibc, musl) and macOS
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "nodename nor servname provided",
+)
+INVALID_NAMESPACE = 73
+PRUNED_ID = "resume token is missing"  # the driver's, of an event without _id
+RETRYABLE_LABELS = (  # the specifications "Change Streams" and "Client Backpressure"
+    "ResumableChangeStreamError",
+    "RetryableError",
+    "SystemOverloadedError",
+)
+RESUMED = (
+    "the server asks to try again, which is done while the run lasts; if it keeps coming, check "
+    "the cluster's state"
+)
 
 
 class AuthenticationFailed(SourceRefused):
@@ -99,22 +87,42 @@ def translation(error: PyMongoError, doing: str, *, opening: bool) -> TidemarkEr
     """Our error for PyMongo's."""
     if error.timeout and opening and not isinstance(error, ServerSelectionTimeoutError):
         return OpeningTimedOut(f"the budget ended while {doing}")
-    if isinstance(error, OperationFailure) and not (
-        error.timeout or isinstance(error, CursorNotFound)
-    ):
+    if isinstance(error, OperationFailure) and not error.timeout:
         return _of_server(error, doing)
     return _of_driver(error, doing)
 
 
 def _of_driver(error: PyMongoError, doing: str) -> TidemarkError:
-    name = type(error).__name__
+    name, words = type(error).__name__, str(error)
     if isinstance(error, ServerSelectionTimeoutError):
-        return SourceUnavailable(f"{_why_unselected(str(error))} (while {doing})")
+        return _unselected(words, doing)
+    if isinstance(error, InvalidOperation) and PRUNED_ID in words:
+        return SourceRefused(f"the driver gave up {doing}: {KEEP_ID}")
     if isinstance(error, InvalidOperation):
         return ClientClosed(f"the client was closed, while {doing}")
     if isinstance(error, ConfigurationError):
-        return SourceRefused(f"the connection string was refused while {doing} ({name})")
+        return _misconfigured(error, doing)
+    if isinstance(error, InvalidName):
+        return SourceRefused(f"the driver refused {doing}: {FACTS[INVALID_NAMESPACE].remedy}")
     return SourceUnavailable(f"MongoDB did not answer while {doing} ({name})")
+
+
+def _misconfigured(error: ConfigurationError, doing: str) -> TidemarkError:
+    if why := dns_failure(error):
+        return HostNotFound(f"{why} (while {doing})")
+    return SourceRefused(f"the driver refused the secret's value while {doing}: {fault_of(error)}")
+
+
+def _unselected(words: str, doing: str) -> SourceUnavailable:
+    if _is_unresolved(words):
+        return HostNotFound(f"{NO_ADDRESS} (while {doing})")
+    return SourceUnavailable(f"{_why_unselected(words)} (while {doing})")
+
+
+def _is_unresolved(words: str) -> bool:
+    """Whether the driver's words name an error for each server, each of DNS alone."""
+    errors = words.split("error=")[1:]
+    return bool(errors) and all(any(sign in each for sign in UNRESOLVED) for each in errors)
 
 
 def _why_unselected(words: str) -> str:
@@ -136,15 +144,29 @@ def _why_unselected(words: str) -> str:
 
 def _of_server(error: OperationFailure, doing: str) -> TidemarkError:
     code = error.code or NO_CODE
-    if error.has_error_label("ResumableChangeStreamError"):
-        return SourceUnavailable(f"the server asks to resume, while {doing} (code {code})")
-    if code in HISTORY_LOST:
-        return HistoryLost(f"the server no longer has the position (code {code})", code)
-    if code in TOO_LARGE:
-        return EventTooLarge(
-            f"a change event is over 16 MB (code {code}): set split_large_events = true "
-            "(MongoDB 6.0.9, 7.0 or later), or make the pipeline drop its large fields"
-        )
-    refused = AuthenticationFailed if code in AUTHENTICATION_FAILED else SourceRefused
-    remedy = REMEDIES.get(code, "see the server's documentation of this code")
-    return refused(f"MongoDB refused {doing} (code {code}): {remedy}", code)
+    fact = fact_of(code, str(error))
+    if any(error.has_error_label(label) for label in RETRYABLE_LABELS):
+        fact = Fact(fact.name, Fate.PASSING, fact.remedy if fact.fate is Fate.PASSING else RESUMED)
+    return _MADE[fact.fate](fact, code, doing)
+
+
+def _refusal(made: type[SourceRefused], fact: Fact, code: int, doing: str) -> SourceRefused:
+    return made(f"MongoDB refused {doing} ({_coded(fact, code)}): {fact.remedy}", code)
+
+
+def _coded(fact: Fact, code: int) -> str:
+    return f"code {code}, {fact.name}" if code else fact.name
+
+
+_MADE: Mapping[Fate, Callable[[Fact, int, str], TidemarkError]] = {
+    Fate.PASSING: lambda fact, code, doing: SourceUnavailable(
+        f"MongoDB interrupted {doing} ({_coded(fact, code)}): {fact.remedy}"
+    ),
+    Fate.LOST: lambda fact, code, _: HistoryLost(f"{fact.remedy} ({_coded(fact, code)})", code),
+    Fate.TOO_LARGE: lambda fact, code, _: EventTooLarge(
+        f"a change event is over 16 MB ({_coded(fact, code)}): {fact.remedy}"
+    ),
+    Fate.TOKEN: partial(_refusal, TokenRefused),
+    Fate.CREDENTIALS: partial(_refusal, AuthenticationFailed),
+    Fate.REFUSED: partial(_refusal, SourceRefused),
+}

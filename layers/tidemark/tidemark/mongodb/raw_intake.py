@@ -6,7 +6,7 @@ cannot be decoded apart from its neighbours. Source: MongoDB manual, `$changeStr
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bson
 from bson.codec_options import CodecOptions
@@ -15,8 +15,10 @@ from bson.raw_bson import RawBSONDocument
 
 from tidemark.model import Change, Read, ReadEnd, Undecodable
 from tidemark.mongodb.reader import Answers, Stream
-from tidemark.mongodb.replies import Reply
 from tidemark.ports import ReadLimits
+
+if TYPE_CHECKING:
+    from tidemark.mongodb.replies import Reply
 
 LEGIBLE = ("operationType", "ns", "documentKey", "clusterTime", "wallTime")
 

@@ -8,9 +8,8 @@ every reply, or it would find it at a later turn.
 """
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson.timestamp import Timestamp
 from pymongo.monitoring import (
@@ -21,6 +20,9 @@ from pymongo.monitoring import (
 )
 
 from tidemark.model import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import pymongo
 from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
-from pymongo.errors import ServerSelectionTimeoutError
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.message import _CursorAddress
 
 from tidemark.errors import (
     HistoryLost,
+    HostNotFound,
     OpeningTimedOut,
     SourceRefused,
     SourceUnavailable,
@@ -24,6 +25,9 @@ from tidemark.errors import (
 from tidemark.model import Change, Deployment, OplogWindow, Position, Token
 from tidemark.mongodb.capabilities import (
     NEEDS_REPLICA_SET,
+    NO_EARLIEST,
+    OPLOG_REFUSED,
+    OPTION_REFUSED,
     STANDALONE,
     Capabilities,
     judge_hello,
@@ -43,6 +47,7 @@ ONLY_INVALIDATES = ({"$match": {"operationType": "invalidate"}},)
 SPLIT: dict[str, Any] = {"$changeStreamSplitLargeEvent": {}}
 FAILED_TO_PARSE = 9
 LEAST_S = 0.1  # a timeout of 0 would mean none
+KILL_S = 1.0
 FIRST_ANSWER_S = 2.0  # what connections of an earlier invocation have to prove that they live
 T = TypeVar("T")
 
@@ -83,6 +88,7 @@ class MongoSource:
 
         The container may have been frozen meanwhile, and its connections cut without a word.
         """
+        self._clients.begin_invocation()
         self._old = self._clients.current
 
     def deployment(self, *, timeout_s: float) -> Deployment:
@@ -112,13 +118,24 @@ class MongoSource:
 
     def earliest(self, *, timeout_s: float) -> Position:
         """The oplog's first entry. Needs `find` on `local.oplog.rs`."""
-        entry = self._do("reading the oplog's first entry", timeout_s, first_entry)
+        entry = self._do("reading the oplog's first entry", timeout_s, self._first_entry)
         if entry is None:
-            raise SourceRefused(
-                "the oplog cannot be read: grant the user find on local.oplog.rs, or give start_at "
-                "a timestamp"
-            )
+            raise SourceRefused(NO_EARLIEST)
         return Position(operation_time=entry["ts"])
+
+    def _first_entry(self, client: Client) -> Any:
+        """The entry, or None; what the server is was asked first, so its refusal is of the oplog.
+
+        Atlas has one code for this and for refused credentials: the client must not go for it.
+        """
+        if not self.capabilities(client).has_oplog:
+            return None
+        try:
+            return first_entry(client)
+        except OperationFailure as error:
+            if error.code in OPLOG_REFUSED:
+                raise SourceRefused(f"{NO_EARLIEST} (code {error.code})", error.code) from error
+            raise
 
     def open(
         self,
@@ -145,7 +162,12 @@ class MongoSource:
     ) -> Change | None:
         """The invalidate, by a pipeline of our own that lets nothing else through."""
         watch = partial(self._watch, stream, list(ONLY_INVALIDATES))
-        return self._do("looking for an invalidate", timeout_s, partial(_first, watch, position))
+        try:
+            return self._do(
+                "looking for an invalidate", timeout_s, partial(_first, watch, position)
+            )
+        finally:
+            self._kill_left()
 
     def close(self) -> None:
         """Close the connections. For tools and tests: a Lambda container keeps them."""
@@ -155,23 +177,26 @@ class MongoSource:
         self, watch: Callable[..., Stream], position: Position, client: Client, *, is_raw: bool
     ) -> Intake:
         """An intake at `position`: of raw documents where asked for, or where one is damaged."""
-        replies = self._clients.replies
-        replies.take()
-        tells = self.capabilities(self._clients.get()).start_after
+        self._clients.replies.take()
         if not is_raw:
             with contextlib.suppress(InvalidBSON):
                 stream = watch(position, client)
-                return DirectIntake(stream, Answers(replies, closing_tells=tells))
+                return DirectIntake(stream, self._answers())
         stream = watch(position, self._clients.get_raw())
-        return RawIntake(stream, Answers(replies, closing_tells=tells), client.codec_options)
+        return RawIntake(stream, self._answers(), client.codec_options)
+
+    def _answers(self) -> Answers:
+        server = self.capabilities(self._clients.get())
+        return Answers(self._clients.replies, closing_tells=server.start_after)
 
     def _judged(self, refused: SourceRefused, position: Position) -> TidemarkError:
         """Amazon DocumentDB calls a token that left its history a parse error."""
         _, server = self._probed or (None, None)
-        is_documentdb = server is not None and server.product == "Amazon DocumentDB"
-        if is_documentdb and refused.code == FAILED_TO_PARSE and position.resume_token:
-            return HistoryLost(str(refused), refused.code)
-        return refused
+        token = position.resume_token
+        if refused.code != FAILED_TO_PARSE or server is None or token is None:
+            return refused
+        is_lost = server.calls_lost_history_a_parse_error(token)
+        return HistoryLost(str(refused), refused.code) if is_lost else refused
 
     def _reopened_raw(self, watch: Callable[..., Stream], position: Position) -> Intake:
         return self._opened(watch, position, self._clients.get(), is_raw=True)
@@ -183,21 +208,32 @@ class MongoSource:
         position: Position,
         client: Client,
     ) -> Stream:
-        """Open with an empty first batch: the server answers at once, however far it must scan."""
-        server = self.capabilities(self._clients.get())
+        """Open with an empty first batch: the server answers at once, however far it must scan.
+
+        A server that was taken for one with `startAfter` and refuses it is opened without.
+        """
+        asked = self._clients.get()
+        server = self.capabilities(asked)
         require(server, stream)
-        token_option = "start_after" if server.start_after else "resume_after"
-        opened: Stream = _target(client, stream).watch(
-            pipeline,
-            full_document=stream.full_document,
-            full_document_before_change=stream.full_document_before_change,
-            show_expanded_events=stream.show_expanded_events or None,
-            max_await_time_ms=self._max_await_ms,
-            batch_size=0,
-            **{token_option: position.resume_token},
-            start_at_operation_time=position.operation_time,
-        )
-        return opened
+        options: dict[str, Any] = {
+            "full_document": stream.full_document,
+            "full_document_before_change": stream.full_document_before_change,
+            "show_expanded_events": stream.show_expanded_events or None,
+            "max_await_time_ms": self._max_await_ms,
+            "batch_size": 0,
+        }
+        watch: Callable[..., Stream] = partial(_target(client, stream).watch, pipeline, **options)
+        token, time = position.resume_token, position.operation_time
+        if token is None or not server.start_after:
+            return watch(resume_after=token, start_at_operation_time=time)
+        try:
+            return watch(start_after=token)
+        except OperationFailure as refused:
+            if refused.code not in OPTION_REFUSED:
+                raise
+            opened = watch(resume_after=token)
+            self._probed = (asked, server.without_start_after())
+            return opened
 
     def _do(self, doing: str, timeout_s: float, work: Callable[[Client], T]) -> T:
         """Work with the client; again with a new one where the old was closed, refused or silent.
@@ -238,10 +274,19 @@ class MongoSource:
             with pymongo.timeout(client.options.server_selection_timeout):
                 _ = client.is_mongos
         except ServerSelectionTimeoutError as error:
+            unavailable = translation(error, doing, opening=True)
+            if isinstance(unavailable, HostNotFound):
+                raise unavailable from error
             if client is self._reached or client.topology_description.known_servers:
                 raise
-            raise SourceUnreachable(str(translation(error, doing, opening=True))) from error
+            raise SourceUnreachable(str(unavailable)) from error
         self._reached = client
+
+    def _kill_left(self) -> None:
+        """End the scans that this thread has left; one that cannot be ended runs to its end."""
+        with contextlib.suppress(PyMongoError), pymongo.timeout(KILL_S):
+            for cursor in self._clients.replies.take_left():
+                self._kill(cursor)
 
     def _kill(self, cursor: LeftCursor) -> None:
         """End a cursor whose scan was left behind, on another connection to the same server."""
