@@ -12,6 +12,7 @@ import pytest
 from aws_lambda_powertools import Logger
 
 import stack
+from tidemark import telemetry
 from tidemark.model import StreamSummary
 from tidemark.rules import REFUSED, Place, Seconds, Whole
 from tidemark.settings import Settings, SinkType, Variable
@@ -366,6 +367,13 @@ def filled(value: float | None, instead: float) -> float:
 def test_a_long_catch_up_does_not_ring_for_want_of_success() -> None:
     """A run of 15 minutes succeeds only at its end."""
     assert not rings(succeeded=[1, *[0] * 14], under_way=[0, *[1] * 14])
+
+
+def test_what_emits_one_of_the_two_metrics_that_are_added_up_emits_the_other() -> None:
+    """What CloudWatch makes of a sum with a metric that has no data at all is not published."""
+    summary = StreamSummary("orders")
+    for emitted in (telemetry.metrics_of(summary, 1.0), telemetry.metrics_under_way(summary)):
+        assert emitted.keys() >= {"RunsSucceeded", "RunsUnderWay"}
 
 
 def test_one_minute_told_late_does_not_ring() -> None:
