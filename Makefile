@@ -127,8 +127,9 @@ soak: $(VENV)/.installed ## Play 10,000 random schedules of crashes and faults a
 	@$(PY) tests/simulation/soak.py --schedules 10000 $(ARGS)
 
 .PHONY: chaos
-chaos: $(VENV)/.installed ## Kill and freeze real containers 200 times, and lose nothing (15 minutes at most)
+chaos: $(VENV)/.installed ## Kill and freeze real containers 200 times, let a stream fall behind (20 minutes at most)
 	@$(PY) local/chaos.py --kills 200 $(ARGS)
+	@$(PY) local/chaos_scans.py
 
 .PHONY: bench
 bench: $(VENV)/.installed ## Measure everything in docs/performance.md again (20 minutes)

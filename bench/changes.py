@@ -17,7 +17,7 @@ from bson.int64 import Int64
 from bson.objectid import ObjectId
 from bson.timestamp import Timestamp
 
-from wire import ARRAY, array, document, fields, nested
+from servers.wire import ARRAY, array, document, fields, nested
 
 NAMESPACE = {"db": "bench", "coll": "changes"}
 BATCH_BYTES = 16_000_000  # what a server answers with at most: 16 MiB, less the reply's own fields

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson.timestamp import Timestamp
 
+import backends
 import child
-import servers
 import sides
 from figures import Figure, Label, Target, at_least, at_most
 from stalls import Stalls
@@ -47,8 +47,8 @@ Times = dict[str, float]
 def figures(plan: Plan) -> Iterator[Figure]:
     """Percentiles of all runs."""
     with (
-        servers.serve("stub", 10**9, 500, "--batch-bytes", "5000", *STALLS["mongodb"]) as served,
-        servers.dynamodb(*STALLS["dynamodb"]) as aws,
+        backends.serve("stub", 10**9, 500, "--batch-bytes", "5000", *STALLS["mongodb"]) as served,
+        backends.dynamodb(*STALLS["dynamodb"]) as aws,
     ):
         times: list[Times] = child.measure(
             "deadline.runs", aws, served=vars(served), runs=plan.scaled(RUNS)

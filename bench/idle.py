@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bson.timestamp import Timestamp
 from pymongo import monitoring
 
+import backends
 import child
-import servers
 import sides
 from figures import Label, at_most, text_of
 from memory import resident_mb
@@ -38,7 +38,7 @@ def figures(plan: Plan) -> Iterator[Figure]:
 
 def _measured(plan: Plan, streams: int) -> list[Cost]:
     """A child a round, so that memory starts anew."""
-    with servers.serve("stub", 0, 500) as served, servers.dynamodb() as aws:
+    with backends.serve("stub", 0, 500) as served, backends.dynamodb() as aws:
         return [
             child.measure("idle.cost", aws, served=vars(served), streams=streams)
             for _ in range(plan.rounds)

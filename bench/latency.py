@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pymongo import MongoClient
 
+import backends
 import child
 import mongodb
-import servers
 import sides
 from figures import Label, at_most, text_of
 
@@ -32,7 +32,7 @@ REMAINING_MS = 20_000
 
 def figures(plan: Plan) -> Iterator[Figure]:
     """The difference of the medians; the stub cannot be written to."""
-    with mongodb.given_or_embedded() as uri, servers.dynamodb() as aws:
+    with mongodb.given_or_embedded() as uri, backends.dynamodb() as aws:
         laps = child.measure(
             "latency.laps", aws, uri=uri, rounds=plan.rounds, writes=plan.scaled(WRITES)
         )

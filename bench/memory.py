@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson.timestamp import Timestamp
 
+import backends
 import child
-import servers
 import sides
 from figures import Label, at_most, text_of
 
@@ -29,7 +29,7 @@ SMALLEST_FUNCTION_MB = 128
 def figures(plan: Plan) -> Iterator[Figure]:
     """Growth from the shortest run to the longest; then large changes in a small function."""
     counts = {name: plan.scaled(count) for name, count in COUNTS.items()}
-    with servers.dynamodb() as aws:
+    with backends.dynamodb() as aws:
         yield from _growth(plan, counts, aws)
         yield from _large(plan, aws)
 
@@ -64,11 +64,11 @@ def _peak_mb(
     aws: dict[str, str],
     count: int,
     size_bytes: int,
-    batch_bytes: int = servers.BATCH_BYTES,
+    batch_bytes: int = backends.BATCH_BYTES,
     max_bytes: int | None = None,
 ) -> float:
     options = ("--empty-at-once", "--batch-bytes", str(batch_bytes))
-    with servers.serve(plan.source, count, size_bytes, *options) as served:
+    with backends.serve(plan.source, count, size_bytes, *options) as served:
         peak: float = child.measure(
             "memory.peak_mb", aws, served=vars(served), options={"max_bytes": max_bytes}
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from bson.timestamp import Timestamp
 
+import backends
 import child
-import servers
 import sides
 from figures import Label
 
@@ -29,8 +29,8 @@ def figures(plan: Plan) -> Iterator[Figure]:
     for wait_ms in WAITS_MS:
         count = plan.scaled(COUNT)
         with (
-            servers.serve("stub", count, SIZE_BYTES, "--empty-at-once") as served,
-            servers.dynamodb() as aws,
+            backends.serve("stub", count, SIZE_BYTES, "--empty-at-once") as served,
+            backends.dynamodb() as aws,
         ):
             laps = child.measure(
                 "overlap.laps", aws, served=vars(served), rounds=plan.rounds, wait_ms=wait_ms

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from servers import Kind
+    from backends import Kind
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import backends
 import child
-import servers
 from figures import Label, at_most, text_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ print(time.perf_counter() - begun, len(sys.modules))
 
 def figures(plan: Plan) -> Iterator[Figure]:
     """The import with DynamoDB's client; then with a MongoDB client that has connected."""
-    with servers.serve("stub", 1, 500) as served, servers.dynamodb() as aws:
+    with backends.serve("stub", 1, 500) as served, backends.dynamodb() as aws:
         more = {**aws, **SETTINGS, "MONGODB_URI": served.uri}
         plain = {LIBRARIES: LIBRARIES, HANDLER: HANDLER}
         yield _compared(plan, "handler", plain, more)

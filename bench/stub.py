@@ -12,17 +12,19 @@ import argparse
 import itertools
 import socket
 import socketserver
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import bson
 from bson.int64 import Int64
 
-import wire
+sys.path.insert(0, str(Path(__file__).parents[1] / "local"))
 from changes import BATCH_BYTES, OPERATION_TIME, POST_BATCH, Changes, token
+from servers import wire
 from stalls import Stalls
-from wire import Request
 
 HELLO = {
     "helloOk": True,
@@ -102,7 +104,7 @@ class Connection(socketserver.BaseRequestHandler):
         except ConnectionError:
             return
 
-    def _answer(self, connection: socket.socket, request: Request) -> None:
+    def _answer(self, connection: socket.socket, request: wire.Request) -> None:
         wire.send(connection, request, self.server.stub.answer(request.command))
 
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 from bson.timestamp import Timestamp
 from pymongo import MongoClient
 
+import backends
 import child
-import servers
 import sides
 from figures import Label, at_least, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from backends import Served
     from figures import Figure
     from plan import Plan
-    from servers import Served
 
 ROW = "throughput"
 SIZES = {"150 B": 150, "500 B": 500, "5 kB": 5_000, "100 kB": 100_000}
@@ -47,8 +47,8 @@ def _of_size(plan: Plan, name: str, size_bytes: int, **case: Any) -> Iterator[Fi
     if plan.source != "stub":
         count = max(100, count // EMBEDDED_SHARE)
     with (
-        servers.serve(plan.source, count, size_bytes, "--empty-at-once") as served,
-        servers.dynamodb() as aws,
+        backends.serve(plan.source, count, size_bytes, "--empty-at-once") as served,
+        backends.dynamodb() as aws,
     ):
         laps = measured(served, plan.rounds, aws, **case)
     yield of_laps(name, laps)

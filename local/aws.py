@@ -82,7 +82,7 @@ def session() -> boto3.Session:
 def create_resources(endpoint: str, table: str | None = None) -> Resources:
     """Create the state table, the dead-letter queue and the payload bucket of the template.
 
-    Queue and bucket are named after the table, as `events/env.json` expects of `make local`.
+    Queue and bucket are named after the table, as in `events/env.json`.
     """
     name = table or f"tidemark-{uuid.uuid4().hex[:8]}"
     create = session()

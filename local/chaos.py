@@ -4,7 +4,8 @@
 any time, against the embedded MongoDB (or that of MONGODB_URI) and AWS. It kills containers and
 runtimes with SIGKILL, freezes them until their lease has gone, makes the server refuse and
 DynamoDB fail, the sink fail now and then and some changes always. In the end it judges by the
-writers' own record what became of every write. Exits with 0 only if every promise held.
+writers' own record what became of every write, and compares what arrived with what a plain
+`watch()` beside it has seen. Exits with 0 only if every promise held.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import chaos_containers
 import chaos_dynamodb
 import chaos_faults
 import world
+from chaos_oracle import Oracle
 from chaos_record import DeadLetterQueue, Records
 from chaos_report import Progress, Report, Tally, keep_evidence
 from demo_writer import Writer
@@ -79,6 +81,7 @@ class Stage:
     misfortune: chaos_dynamodb.Misfortune
     failpoints: chaos_faults.Failpoints
     freezers: list[chaos_faults.Freezer]
+    oracle: Oracle
     records: Records
     progress: Progress
     troubles: list[str] = field(default_factory=list)
@@ -104,6 +107,7 @@ class Stage:
             written=sum(len(each.evidence.writes) for each in self.records.streams.values()),
             waiting=self.records.waiting,
             stalled_s=self.records.stalled_s,
+            restarts=self.oracle.restarts,
         )
 
 
@@ -131,6 +135,7 @@ def run(options: Options, folder: Path) -> bool:
         records = stage.records.streams.values()
         for record in records:
             record.evidence.stored = stage.misfortune.accepted.get(record.stream, [])
+            record.evidence.watched = stage.oracle.seen[record.stream]
         report = Report.of(stage.tally, [each.evidence for each in records], stage.troubles)
         stage.progress.end()
         print(report.text(options.kills), flush=True)
@@ -165,6 +170,7 @@ def set_up(options: Options, folder: Path) -> Iterator[Stage]:
             misfortune,
             chaos_faults.Failpoints(client, options.chance("failpoints")),
             chaos_faults.freezers(pairs, options),
+            Oracle(database),
             Records(records, DeadLetterQueue(running)),
             Progress(options.kills),
         )
@@ -185,7 +191,8 @@ def _environment(running: world.World, options: Options, folder: Path) -> dict[s
 def perform(stage: Stage, options: Options) -> None:
     """Writing begins behind every stream's first position, and ends after the last kill."""
     slots = [slot for pair in stage.pairs for slot in pair.slots]
-    with at_work([slot.run for slot in slots], stage.troubles):
+    readers = [*(slot.run for slot in slots), stage.oracle.run]
+    with at_work(readers, stage.troubles):
         _until(stage, lambda: _all_have_begun(stage), FIRST_POSITION_WITHIN_S)
         if not _all_have_begun(stage):
             stage.troubles.append(f"no first position: {slots[0].last_error}")
@@ -194,7 +201,7 @@ def perform(stage: Stage, options: Options) -> None:
             with at_work(_faults(stage, options), stage.troubles):
                 _until(stage, lambda: _has_suffered(stage, options), options.within_s)
             stage.misfortune.share = 0
-        _until(stage, lambda: stage.records.waiting == 0, CALM_WITHIN_S)
+        _until(stage, lambda: _all_have_ended(stage), CALM_WITHIN_S)
     stage.records.look()
 
 
@@ -236,10 +243,15 @@ def _has_suffered(stage: Stage, options: Options) -> bool:
 def _all_have_begun(stage: Stage) -> bool:
     """Whether every stream has stored its first position: what is written now must arrive."""
     stored = stage.misfortune.accepted
-    return all(
+    return stage.oracle.begun.is_set() and all(
         any(not each.acquired for each in stored.get(stream, []))
         for stream in stage.records.streams
     )
+
+
+def _all_have_ended(stage: Stage) -> bool:
+    """Whether everything has arrived, with Tidemark and beside it."""
+    return stage.records.waiting == 0 and stage.oracle.changes >= stage.tally.written
 
 
 def _until(stage: Stage, reached: Callable[[], bool], within_s: float) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bson import json_util
 
 import aws
+from chaos_oracle import write_of
 from chaos_verdict import Evidence, Letter, Line
 from demo_verdict import Write
 
@@ -134,7 +135,4 @@ def _line(said: dict[str, Any]) -> Line:
 
 def _letter(said: dict[str, Any]) -> tuple[str, Letter]:
     change = json_util.loads(json.dumps(said["change"]))
-    described = change.get("updateDescription", {}).get("updatedFields")
-    wrote = described or change.get("fullDocument") or {}
-    write = Write(change["operationType"], change["documentKey"]["_id"], wrote.get("version"))
-    return said["stream"], Letter(write, said["changeId"], said["errorType"])
+    return said["stream"], Letter(write_of(change), said["changeId"], said["errorType"])

@@ -35,6 +35,8 @@ class Tally:
     written: int
     waiting: int
     stalled_s: float
+    restarts: int = 0
+    """Of the plain `watch()` beside it."""
 
 
 @dataclass
@@ -114,6 +116,8 @@ class Report:
         yield "… of these, for each kill", f"{found.again / max(1, tally.kills):.1f}"
         yield "zombie deliveries (duplicates are allowed)", found.late
         yield "longest time without progress", f"{tally.stalled_s:.1f} s"
+        yield "seen by a plain watch() beside it", found.watched
+        yield "… which had to be opened again", tally.restarts
         for name in BROKEN:
             yield WORDS[name], getattr(found, name)
 
@@ -125,7 +129,7 @@ class Report:
         return (
             f"{words}: {found.written} written, {found.distinct} distinct, "
             f"{found.dead_lettered} dead-lettered, {found.lost} lost, "
-            f"{found.out_of_order} out of order, "
+            f"{found.out_of_order} out of order, {found.unlike_watch} unlike watch(), "
             f"{found.again / max(1, self.tally.kills):.1f} duplicates for each of "
             f"{self.tally.kills} kills"
         )
@@ -139,6 +143,9 @@ WORDS = {
     "behind_checkpoint": "G3 delivered again behind a checkpoint",
     "taken_from_former": "G4 writes taken from a former holder",
     "late_calls": "G4 deliveries begun by a former holder",
+    "missing": "G1 seen by watch(), not delivered",
+    "surplus": "delivered more often than watch() saw it",
+    "reordered": "G2 documents in another order than watch()'s",
 }
 
 

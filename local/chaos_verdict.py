@@ -10,12 +10,15 @@ be true, whatever was killed, frozen or failed:
   before it, or began behind it.
 - G3: a change comes again with the same id, and only from behind the checkpoint that the reader was
   given: nothing at or before what an earlier reader had stored.
+- G1, G2, beside an oracle: what arrived, counted once for each id, is the multiset that a plain
+  `watch()` has seen of the same collection, and each document's changes came in its order.
 - G4: the table takes nothing from a former holder of the lease. A reader is late when one with a
   higher fencing token has delivered: only the one call that it was frozen in may still end so.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -64,6 +67,8 @@ class Evidence:
     lines: list[Line] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     stored: list[Stored] = field(default_factory=list)
+    watched: list[Write] = field(default_factory=list)
+    """What a plain `watch()` of the driver's has seen."""
     frozen: set[int] = field(default_factory=set)
     """Processes that were stopped for longer than a lease, and went on."""
 
@@ -83,6 +88,12 @@ class Findings:
     """G4: writes of a former holder that DynamoDB took."""
     late_calls: int = 0
     """G4: calls of a former reader beyond the one that it was frozen in."""
+    missing: int = 0
+    """G1: changes that `watch()` saw, and nobody delivered or set aside."""
+    surplus: int = 0
+    """Changes that were delivered or set aside, and that `watch()` did not see."""
+    reordered: int = 0
+    """G2: documents whose changes came in another order than from `watch()`."""
 
     written: int = 0
     distinct: int = 0
@@ -94,6 +105,13 @@ class Findings:
     """The duplicates under another fencing token than the last: what a crash brought back."""
     late: int = 0
     """Deliveries of zombies: the ends of calls that were frozen half done."""
+    watched: int = 0
+    """Seen by `watch()`."""
+
+    @property
+    def unlike_watch(self) -> int:
+        """How many times Tidemark and `watch()` differ."""
+        return self.missing + self.surplus + self.reordered
 
     @property
     def broken(self) -> int:
@@ -113,6 +131,9 @@ BROKEN = (
     "behind_checkpoint",
     "taken_from_former",
     "late_calls",
+    "missing",
+    "surplus",
+    "reordered",
 )
 
 
@@ -124,6 +145,7 @@ def judge(evidence: Evidence) -> Findings:
     aside = {numbers[letter.write] for letter in evidence.letters if letter.write in numbers}
     counted = demo_verdict.judge(evidence.writes, _named(evidence), kills=0)
     late, late_calls = _late(known, evidence.frozen)
+    arrived, watched = _arrived(evidence), Counter(evidence.watched)
     return Findings(
         lost=len(numbers.keys()) - len({*places} | aside),
         out_of_order=_first_too_late(places, aside) + _jumps(known, places),
@@ -132,6 +154,9 @@ def judge(evidence: Evidence) -> Findings:
         behind_checkpoint=_behind_checkpoint(known, places, evidence.stored),
         taken_from_former=_taken_from_former(evidence.stored),
         late_calls=late_calls,
+        missing=(watched - arrived).total(),
+        surplus=(arrived - watched).total(),
+        reordered=_reordered(evidence),
         written=len(evidence.writes),
         distinct=len({*places}),
         dead_lettered=len(aside),
@@ -139,7 +164,36 @@ def judge(evidence: Evidence) -> Findings:
         duplicates=len(places) - len({*places}),
         again=_again(known),
         late=late,
+        watched=len(evidence.watched),
     )
+
+
+def _arrived(evidence: Evidence) -> Counter[Write]:
+    """What was delivered or set aside, each change once: an id is one change."""
+    return Counter(
+        write for write, _ in {(each.write, each.change_id) for each in _named(evidence)}
+    )
+
+
+def _reordered(evidence: Evidence) -> int:
+    """Documents whose first deliveries do not come as `watch()` gave them.
+
+    Only what both know is compared: a dead letter has no place among the deliveries, and what is
+    missing is counted as such.
+    """
+    delivered = [line.write for line in evidence.lines]
+    both = {*delivered} & {*evidence.watched}
+    theirs, ours = (_by_document(each, both) for each in (evidence.watched, delivered))
+    return sum(theirs[document] != ours[document] for document in theirs)
+
+
+def _by_document(writes: Iterable[Write], wanted: set[Write]) -> Mapping[str, list[Write]]:
+    """The wanted ones, each where it came first."""
+    found: dict[str, list[Write]] = defaultdict(list)
+    for write in dict.fromkeys(writes):
+        if write in wanted:
+            found[write.document].append(write)
+    return found
 
 
 def _named(evidence: Evidence) -> list[demo_verdict.Delivery]:

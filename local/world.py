@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
         help="the address to bind. Docker on Linux reaches the host through its bridge's gateway, "
         "so for `sam local invoke` there: --host 172.17.0.1",
     )
-    # The defaults are those of events/env.json.
+    # 27017 is MongoDB's own; both are said in docs/deploy.md.
     parser.add_argument("--mongodb-port", type=int, default=27017, help="0: a free one")
     parser.add_argument("--aws-port", type=int, default=5000, help="0: a free one")
     parser.add_argument("--table", default="tidemark", help="the state table's name")

@@ -25,6 +25,8 @@ ALARMS = {
     "ErrorsAlarm",
     "ThrottlesAlarm",
     "NoSuccessAlarm",
+    "NoProgressAlarm",
+    "HeadroomAlarm",
     "DeadLettersAlarm",
     "HaltedAlarm",
     "GapsAlarm",
@@ -55,9 +57,8 @@ def test_every_resource_of_the_template_is_created() -> None:
     """Moto leaves out what it does not know without a word: nothing may be left out."""
     deployed = stack.deploy(**SECRET)
     declared = stack.translated(SECRET)["Resources"]
-    wanted = {
-        name for name, each in declared.items() if each.get("Condition") in (None, "Scheduled")
-    }
+    met = (None, "Scheduled", "WatchesHeadroom")
+    wanted = {name for name, each in declared.items() if each.get("Condition") in met}
     assert set(deployed.resources) == wanted
 
 
@@ -276,5 +277,19 @@ def test_silence_alone_rings_the_alarm_that_waits_for_success() -> None:
     made = alarms()
     alarm = made.pop("NoSuccessAlarm")
     assert alarm["TreatMissingData"] == "breaching"
-    assert alarm["Period"] * alarm["EvaluationPeriods"] == 15 * 60
+    periods_s = {each["MetricStat"]["Period"] for each in alarm["Metrics"][1:]}
+    assert periods_s == {60}
+    assert alarm["EvaluationPeriods"] == 15
     assert {each["TreatMissingData"] for each in made.values()} == {"notBreaching"}
+
+
+def test_headroom_rings_below_its_parameter_and_zero_means_no_alarm() -> None:
+    stack.deploy(**SECRET, HeadroomAlarmS="3600")
+    alarm = alarms()["HeadroomAlarm"]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"]) == ("Minimum", "LessThanThreshold")
+    assert alarm["Threshold"] == 3600
+
+
+def test_a_stack_that_asks_for_no_headroom_alarm_gets_none() -> None:
+    stack.deploy(**SECRET, HeadroomAlarmS="0")
+    assert set(alarms()) == ALARMS - {"HeadroomAlarm"}

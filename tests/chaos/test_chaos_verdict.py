@@ -11,11 +11,13 @@ from chaos_verdict import BROKEN, Evidence, Findings, Letter, Line, Stored, judg
 from demo_verdict import Write
 
 A, B, C, D = (Write("insert", name, 1) for name in "abcd")
+# Two more of the document a.
+A2, A3 = Write("update", "a", 2), Write("delete", "a", None)
 FROZEN = 77
 
 
 def _id(write: Write) -> str:
-    return f"id of {write.document}"
+    return f"id of {write.document} {write.version}"
 
 
 def _call(token: int, *writes: Write, name: str = "", pid: int = 1) -> list[Line]:
@@ -32,7 +34,8 @@ def _stored(token: int, write: Write) -> Stored:
 
 
 def _found(lines: list[Line], **more: object) -> Findings:
-    return judge(dataclasses.replace(Evidence([A, B, C, D], lines), **more))  # type: ignore[arg-type]
+    evidence = Evidence([A, B, C, D], lines, watched=[A, B, C, D])
+    return judge(dataclasses.replace(evidence, **more))  # type: ignore[arg-type]
 
 
 def _broken(findings: Findings) -> dict[str, int]:
@@ -81,21 +84,70 @@ def test_the_end_of_the_call_that_a_zombie_was_frozen_in_is_counted_and_allowed(
     assert findings.late == 1
 
 
+def test_what_watch_saw_in_the_same_order_is_kept_with_its_dead_letters() -> None:
+    """A letter has no place among the deliveries; a duplicate counts once."""
+    stream = [A, B, A2, A3]
+    findings = judge(
+        Evidence(
+            stream,
+            _call(1, A) + _call(1, A, name="again") + _call(1, A2, A3),
+            [_letter(B)],
+            watched=stream,
+        )
+    )
+    assert not findings.unlike_watch
+    assert findings.watched == 4
+
+
+@pytest.mark.parametrize(
+    ("delivered", "watched", "unlike"),
+    [
+        ([A, B, A2], [A, B, A2, A3], {"missing": 1}),
+        ([A, B, A2, A3], [A, B, A2], {"surplus": 1}),
+        ([A, A2, B], [A, A2, A2, B], {"missing": 1}),
+        ([A, B, A3, A2], [A, B, A2, A3], {"reordered": 1}),
+        ([A2, A, B], [A, A2], {"reordered": 1, "surplus": 1}),
+        ([A, B, A2, A3], [], {"surplus": 4}),
+    ],
+    ids=["missing", "invented", "one of two", "turned round", "both", "an oracle that saw nothing"],
+)
+def test_a_difference_from_watch_is_found(
+    delivered: list[Write], watched: list[Write], unlike: dict[str, int]
+) -> None:
+    """The writers' record agrees with what was delivered: only `watch()` knows better."""
+    findings = judge(Evidence(delivered, _call(1, *delivered), watched=watched))
+    assert _broken(findings) == unlike
+    assert findings.unlike_watch == sum(unlike.values())
+
+
+def test_two_documents_may_come_in_another_order_than_from_watch() -> None:
+    findings = judge(Evidence([B, A, A2], _call(1, B, A, A2), watched=[A, B, A2]))
+    assert not findings.broken
+
+
 @pytest.mark.parametrize(
     ("lines", "more", "broken"),
     [
-        (_call(1, A, B, C), {}, {"lost": 1}),
+        (_call(1, A, B, C), {}, {"lost": 1, "missing": 1}),
         (_call(1, A) + _call(1, C, D) + _call(1, B), {}, {"out_of_order": 1}),
         (_call(1, A, C) + _call(2, B, C, D), {}, {"out_of_order": 2}),
         (_call(1, A, B, D) + _call(1, C), {}, {"out_of_order": 2}),
         (_call(1, B, A) + _call(1, C, D), {}, {"out_of_order": 2}),
-        (_call(1, A, B, C, D, Write("insert", "e", 1)), {}, {"never_written": 1}),
+        (
+            _call(1, A, B, C, D, Write("insert", "e", 1)),
+            {},
+            {"never_written": 1, "surplus": 1},
+        ),
         (
             [*_call(1, A, B, C, D), Line(D, "another id", 2, "again", 1)],
             {},
-            {"ambiguous": 1},
+            {"ambiguous": 1, "surplus": 1},
         ),
-        (_call(1, A, B, C, D), {"letters": [Letter(D, _id(A), "Poison")]}, {"ambiguous": 2}),
+        (
+            _call(1, A, B, C, D),
+            {"letters": [Letter(D, _id(A), "Poison")]},
+            {"ambiguous": 2, "surplus": 1},
+        ),
         (
             _call(1, A, B, C) + _call(2, B, C, D),
             {"stored": [_stored(1, B)]},

@@ -17,8 +17,8 @@ from pymongo import MongoClient
 
 import mongodb
 import service
-import wire
 from container import Function
+from servers import wire
 from tidemark import aws
 from tidemark.errors import SourceRefused
 from tidemark.invocation import StreamsFailed

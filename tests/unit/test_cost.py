@@ -27,6 +27,7 @@ ROWS = {
     ("100 M changes", "drain"): 100_000_000,
     ("100 M changes", "linger"): 100_000_000,
 }
+COLD_SHARD = "idle behind mongos with a cold shard"
 
 
 def stated() -> dict[str, float]:
@@ -90,7 +91,11 @@ def watched_by(alarm: dict[str, Any]) -> list[Any]:
 def month(changes: int, mode: str) -> Month:
     """The formulas of the page."""
     rate = changes / MONTH_S
-    seconds = GIVEN["linger_s"] if mode == "linger" else drained_s(rate)
+    return month_of(rate, GIVEN["linger_s"] if mode == "linger" else drained_s(rate), mode)
+
+
+def month_of(rate: float, seconds: float, mode: str) -> Month:
+    """A month of runs of that length."""
     starts = MONTH_S / GIVEN["period_s"]
     is_overlong = mode == "drain" and seconds > GIVEN["period_s"]
     reading = starts / math.ceil(seconds / GIVEN["period_s"]) if is_overlong else starts
@@ -110,11 +115,10 @@ def writes(rate: float, seconds: float) -> float:
     return 2 + max(checkpoints, seconds // GIVEN["renewal_s"])
 
 
-def row(name: str, mode: str) -> str:
+def row(name: str, made: Month) -> str:
     """A row of the page as it has to be."""
-    made = month(ROWS[name, mode], mode)
     cells = [
-        f"{name}, {mode}",
+        name,
         f"{made.reading:,.0f}",
         f"{made.seconds:.2f}".rstrip("0").rstrip("."),
     ]
@@ -124,7 +128,12 @@ def row(name: str, mode: str) -> str:
 
 @pytest.mark.parametrize(("name", "mode"), ROWS)
 def test_a_months_row_is_what_the_formula_gives(name: str, mode: str) -> None:
-    assert row(name, mode) in PAGE.splitlines()
+    assert row(f"{name}, {mode}", month(ROWS[name, mode], mode)) in PAGE.splitlines()
+
+
+def test_a_month_behind_mongos_is_priced_by_its_slowest_shard() -> None:
+    made = month_of(0, GIVEN["around_s"] + GIVEN["cold_shard_s"], "drain")
+    assert row(f"{COLD_SHARD}, drain", made) in PAGE.splitlines()
 
 
 def test_what_costs_whatever_happens_is_what_the_page_says() -> None:
@@ -145,7 +154,8 @@ def test_the_inputs_are_the_defaults_of_template_and_settings() -> None:
     assert GIVEN["memory_gb"] == parameters["MemoryMb"] / 1024
     assert GIVEN["period_s"] == parameters["PeriodMinutes"] * 60
     assert GIVEN["budget_s"] == parameters["TimeoutS"] - SETTINGS.reserve_s
-    assert GIVEN["quiet_s"] == math.ceil(ORDERS.idle_s / await_s) * await_s
+    assert GIVEN["quiet_s"] == await_s
+    assert ORDERS.idle_s is None
     assert GIVEN["checkpoint_interval_s"] == ORDERS.checkpoint_interval_s
     assert GIVEN["renewal_s"] == (SETTINGS.lease_s - SKEW_MS / 1000) * OWN_RENEWAL_SHARE
     operations = (stack.ROOT / "docs" / "operations.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""MongoDB's wire protocol, as far as a driver needs it to follow a change stream.
+"""MongoDB's wire protocol, as far as a driver needs it to write and to follow a change stream.
 
 Source: the MongoDB manual, "MongoDB Wire Protocol": OP_MSG, and the OP_QUERY of a driver's first
 hello.
@@ -20,6 +20,8 @@ HEADER = struct.Struct("<iiii")  # length, request id, response to, opcode
 LENGTH = struct.Struct("<i")
 DOCUMENT, ARRAY = b"\x03", b"\x04"  # the types of BSON elements that hold others
 MSG_FLAGS_AND_KIND = bytes(5)
+MORE_TO_COME = 2  # a flag of OP_MSG: the driver waits for no answer
+SEQUENCE = 1  # a section's kind: many documents, as one field of the command
 REPLY_FIELDS = struct.pack("<iqii", 8, 0, 0, 1)  # await capable, no cursor, from 0, one document
 SMALL_BYTES = 1 << 16
 
@@ -31,6 +33,7 @@ class Request:
     request_id: int
     opcode: int
     command: dict[str, Any]
+    is_answered: bool = True
 
 
 def receive(connection: socket.socket) -> Request | None:
@@ -42,7 +45,11 @@ def receive(connection: socket.socket) -> Request | None:
     body = _exactly(connection, length - HEADER.size)
     start = 5 if opcode == OP_MSG else body.index(b"\0", 4) + 9  # flags, name, skip, limit
     end = start + LENGTH.unpack_from(body, start)[0]
-    return Request(request_id, opcode, bson.decode(body[start:end]))
+    command = bson.decode(body[start:end])
+    if opcode != OP_MSG:
+        return Request(request_id, opcode, command)
+    command |= _sequences(body, end)
+    return Request(request_id, opcode, command, not LENGTH.unpack_from(body)[0] & MORE_TO_COME)
 
 
 def send(connection: socket.socket, request: Request, answer: bytes | bytearray) -> None:
@@ -78,6 +85,18 @@ def array(documents: list[bytes]) -> bytes:
 def nested(name: str, value: bytes, kind: bytes = DOCUMENT) -> bytes:
     """An element that holds an encoded document or array."""
     return b"".join((kind, name.encode(), b"\0", value))
+
+
+def _sequences(body: bytes, start: int) -> dict[str, Any]:
+    """The document sequences from `start` on, as the fields of the command that they stand for."""
+    found = {}
+    while start < len(body) and body[start] == SEQUENCE:
+        end = start + 1 + LENGTH.unpack_from(body, start + 1)[0]
+        name_end = body.index(b"\0", start + 5)
+        documents = bson.decode_all(body[name_end + 1 : end])
+        found[body[start + 5 : name_end].decode()] = documents
+        start = end
+    return found
 
 
 def _exactly(connection: socket.socket, count: int) -> bytes:
