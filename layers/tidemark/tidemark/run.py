@@ -89,6 +89,7 @@ class Run:
         self._jitter: Jitter = max
         self._reads = 0  # of the opening
         self._faults = 0  # since the last read that succeeded
+        self._delivered_before = 0  # when progress was told last
         self._doubted: Position | None = None
 
     @property
@@ -121,12 +122,23 @@ class Run:
             self._account.settlement.record_hung()
 
     def tell_progress(self) -> StreamSummary | None:
-        """Log how far a run has come that is not over; None where it does not hold the lease."""
-        if self._progress is None:
+        """Log how far a run has come that is not over.
+
+        None of one that gets nowhere: without the lease, or while it only waits for a server that
+        fails or for a sink that fails.
+        """
+        if self._progress is None or not self._gets_on():
             return None
         self._account.tell(self._progress)
         self._ports.telemetry.event("run.progress", step=self.step, **self.summary.as_json())
         return self.summary
+
+    def _gets_on(self) -> bool:
+        """Whether the server is at work for the run, or changes were delivered since asked last."""
+        settlement = self._account.settlement
+        delivered = settlement.delivered if settlement else 0
+        before, self._delivered_before = self._delivered_before, delivered
+        return delivered > before or (self.step == "read" and not self._faults)
 
     def _execute(self) -> None:
         answer = self._acquire()  # 1

@@ -69,7 +69,10 @@ METRICS = {
 
 
 def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
-    """One run as metrics, by name; what is not known is left out."""
+    """One run as metrics, by name; what is not known is left out.
+
+    What an alarm adds up must be there together: hence the 0 of what this is not.
+    """
     stop = summary.stop_reason
     values: dict[str, float | None] = {
         "ChangesDelivered": summary.changes,
@@ -86,6 +89,7 @@ def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
         "HeadroomS": summary.headroom_s,
         "ScanMs": summary.scan_ms,
         "NoProgress": int(summary.no_progress),
+        "RunsUnderWay": 0,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -93,7 +97,7 @@ def metrics_of(summary: StreamSummary, duration_ms: float) -> dict[str, float]:
 def metrics_under_way(summary: StreamSummary) -> dict[str, float]:
     """A run that goes on, as metrics: that it lives, and its lag where that is known."""
     lag = {} if summary.lag_ms is None else {"LagMs": float(summary.lag_ms)}
-    return {"RunsUnderWay": 1, **lag}
+    return {"RunsUnderWay": 1, "RunsSucceeded": 0, **lag}
 
 
 class HasFields(Protocol):
