@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import bson
@@ -28,10 +29,11 @@ from tidemark.errors import (
     SourceUnavailable,
 )
 from tidemark.model import Position, ReadEnd, Undecodable
+from tidemark.mongodb.answer_size import AnswerSize
 from tidemark.mongodb.capabilities import Capabilities
 from tidemark.mongodb.raw_intake import RawIntake
 from tidemark.mongodb.reader import Answers
-from tidemark.mongodb.replies import Replies
+from tidemark.mongodb.replies import Reply
 from tidemark.ports import ReadLimits
 from tidemark.readahead import one_thread
 from tidemark.settings import StreamSettings
@@ -349,17 +351,30 @@ def test_fragments_become_one_change(
 
 
 class ScriptedStream:
-    """A driver's stream: each answer is a document, or None for an empty one."""
+    """A driver's stream, and what its monitoring tells: each getMore brings a document, or None."""
 
     alive = True
     resume_token: ClassVar[dict[str, str]] = {"_data": "past the fragment"}
 
     def __init__(self, *answers: dict[str, Any] | None) -> None:
         self._answers = iter(answers)
+        self._cursor = SimpleNamespace()
+        self._reply: Reply | None = None
 
     def try_next(self) -> RawBSONDocument | None:
         answer = next(self._answers)
+        self._reply = Reply(
+            is_get_more=True,
+            size=int(answer is not None),
+            is_closing=False,
+            token=self.resume_token,
+            operation_time=None,
+        )
         return None if answer is None else RawBSONDocument(bson.encode(answer))
+
+    def take(self) -> Reply | None:
+        reply, self._reply = self._reply, None
+        return reply
 
 
 def test_an_empty_answer_between_fragments_brings_no_token() -> None:
@@ -367,7 +382,11 @@ def test_an_empty_answer_between_fragments_brings_no_token() -> None:
     first = {"_id": {"_data": "1"}, "splitEvent": {"fragment": 1, "of": 2}, "a": 1}
     last = {"_id": {"_data": "2"}, "splitEvent": {"fragment": 2, "of": 2}, "b": 2}
     stream: Any = ScriptedStream(first, None, last, None)
-    intake = RawIntake(stream, Answers(Replies(), closing_tells=True), CodecOptions())
+    intake = RawIntake(
+        stream,
+        Answers(stream, None, AnswerSize(await_s=0.1), lambda _: True),
+        CodecOptions(),
+    )
     reads = [intake.take([], ANY) for _ in range(3)]
     assert [read.resume_token for read in reads] == [None, None, stream.resume_token]
     assert reads[1].changes == [{"_id": {"_data": "2"}, "a": 1, "b": 2}]
@@ -520,8 +539,7 @@ def test_a_stalled_server_costs_a_read_its_timeout_and_the_stream_goes_on(
     proxy.stall()
     database.orders.insert_one({"_id": 1})
     began_s = time.monotonic()
-    with pytest.raises(SourceUnavailable):
-        reader.read(ANY, timeout_s=0.5)
+    assert reader.read(ANY, timeout_s=0.5).end is ReadEnd.GIVEN_UP
     assert time.monotonic() - began_s < 1
     proxy.go()
     assert keys_of(drain(reader)) == [1]
@@ -537,6 +555,21 @@ def test_closing_waits_for_a_stalled_server_no_longer_than_told(
     began_s = time.monotonic()
     reader.close(timeout_s=0.3)
     assert time.monotonic() - began_s < 0.8
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_closing_tells_whether_a_server_that_was_given_up_is_there(
+    is_there: bool, proxy: Proxy, orders: Orders, connect: Connect
+) -> None:
+    """G11: a scan that takes long is no dead server: it answers on another connection."""
+    reader = open_now(connect(proxy.mongodb_uri), orders())
+    reader.read(ANY, timeout_s=5)
+    proxy.stall()
+    assert reader.read(ANY, timeout_s=0.3).end is ReadEnd.GIVEN_UP
+    if is_there:
+        proxy.go()
+    assert reader.close(timeout_s=0.5) is is_there
+    proxy.go()
 
 
 # ------------------------------------------------------------------------------ the driver resumes
@@ -564,8 +597,10 @@ def test_an_interruption_loses_and_repeats_nothing(
     database.orders.insert_many([{"_id": key} for key in range(100)])
     reader = source.open(orders(max_bytes=max_bytes), start, timeout_s=5, batch_size=20)
     changes: list[Change] = []
+    armed = {0, 70}
     while len(changes) < 100:
-        if len(changes) in (0, 70):
+        if len(changes) in armed:
+            armed.remove(len(changes))
             fail_command(database, {"times": 1}, failCommands=["getMore"], **data)
         changes += reader.read(ReadLimits(35, max_bytes=max_bytes), timeout_s=5).changes
     reader.close(timeout_s=1)
@@ -590,9 +625,10 @@ def test_what_was_read_before_a_failure_is_returned_first(
     start = source.now(timeout_s=5)
     database.orders.insert_many([{"_id": key} for key in range(30)])
     reader = source.open(orders(), start, timeout_s=5, batch_size=10)
+    first = reader.read(ReadLimits(4), timeout_s=5)
     fail_command(database, "alwaysOn", failCommands=["getMore", "aggregate"], errorCode=13)
     read = reader.read(ReadLimits(100, max_age_s=5), timeout_s=5)
-    assert keys_of(list(read.changes)) == list(range(10))
+    assert keys_of([*first.changes, *read.changes]) == list(range(10))
     with pytest.raises(SourceRefused, match=r"code 13.*lacks the privileges find and changeStream"):
         reader.read(ANY, timeout_s=5)
     reader.close(timeout_s=1)

@@ -94,7 +94,7 @@ def test_a_stalled_server_ends_the_run_before_the_deadline(
     database.orders.insert_one({"_id": 1})
     before = stored()["resume_token"]
     began_s = time.monotonic()
-    with pytest.raises(StreamsFailed, match="SourceUnavailable: MongoDB did not answer"):
+    with pytest.raises(StreamsFailed, match=r"SourceUnavailable: .*MongoDB did not answer, and"):
         container.run(remaining_ms=3000)
     assert time.monotonic() - began_s < 3
     after = stored()

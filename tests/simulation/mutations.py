@@ -129,9 +129,9 @@ def _two_empties(_right: Any, reading: Any, read: Any, **_times: float) -> bool:
     return bool(reading.empties >= 2)
 
 
-def _search_from_here(right: Any, recovery: Any) -> Any:
-    recovery._progress.before = recovery._progress.position
-    return right(recovery)
+def _search_from_here(_right: Any, recovery: Any) -> Any:
+    here = recovery._progress.position
+    return recovery._ports.source.next_invalidate(recovery._stream, here, timeout_s=1)
 
 
 def _one_second(right: Any, run: Any) -> float:
@@ -140,7 +140,7 @@ def _one_second(right: Any, run: Any) -> float:
 
 def _forget_the_invalidate(_right: Any, progress: Any, token: Any) -> None:
     progress._move(token, behind_invalidate=False, before=None)
-    progress.before = progress.position
+    progress._trail.clear()
 
 
 def _lag_of_the_last_change(

@@ -147,11 +147,12 @@ class Deployment:
     """What a position must know of the server that it is of.
 
     `set_name`: the replica set's, None behind mongos. `start_after`: whether a stream can be opened
-    after an invalidate's own token.
+    after an invalidate's own token. `is_sharded`: behind mongos, whose token waits for each shard.
     """
 
     set_name: str | None = None
     start_after: bool = True
+    is_sharded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """What a run has delivered, and when that is stored."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,13 +23,14 @@ from tidemark.model import (
 )
 from tidemark.ports import Clock
 
+TRAIL = 3
+
 
 class Progress:
     """The position of one run: it moves only over what was delivered or set aside (G1).
 
     `latest` is where the stream continues if the run goes on, `stored` where it continues if the
-    run dies now; None before the very first position. `before` is certainly before the last change
-    that was passed, or else where the run began; `keeps_before` where it is stored with each
+    run dies now; None before the very first position. `keeps_before`: `before` is stored with each
     position. `attempts` are those of the change after `latest`.
     """
 
@@ -36,13 +38,13 @@ class Progress:
         self, held: HeldLease, clock: Clock, stored: Checkpoint | None, attempts: Attempts
     ) -> None:
         self.latest = self.stored = stored
-        self.before = _certainly_before(stored)
         self.observed = stored.observed if stored else None
         self.attempts = attempts
         self.holds_changes = False
         self.keeps_before = False
         self.set_name = stored.deployment if stored else None
         self._opened_with: dict[str, Any] = {}
+        self._trail: deque[Position] = deque(maxlen=TRAIL)  # the positions passed last
         self._held = held
         self._clock = clock
         self._saved_at_s = clock.monotonic_s()
@@ -51,6 +53,18 @@ class Progress:
     def position(self) -> Position:
         """The latest position. Only after there is one."""
         return self._known().position
+
+    @property
+    def before(self) -> Position | None:
+        """A position certainly before the last change; None of an item that never had one.
+
+        Two changes back: an invalidate comes with the drop before it, and some servers tell of it
+        only to who begins before both. Not before an earlier invalidate, which would be found.
+        """
+        if self._trail:
+            return self._trail[0]
+        known = self._known()
+        return known.before if known.before or known.behind_invalidate else known.position
 
     def observe(self, operation_time: Timestamp | None) -> None:
         """Note the server's time, as its last answer told it."""
@@ -63,7 +77,8 @@ class Progress:
             return
         self.holds_changes = True
         self.attempts = NO_ATTEMPTS
-        self._note_before(changes)
+        self._trail.append(self.position)
+        self._trail.extend(Position(resume_token=each["_id"]) for each in changes[-TRAIL:])
         last = changes[-1]
         self._move(
             last["_id"],
@@ -79,7 +94,7 @@ class Progress:
             self._move(token)  # an invalidate's own token stays one
             return
         self._move(token, behind_invalidate=False, before=None)
-        self.before = self.position
+        self._trail.clear()
 
     def pass_invalidate(self, token: Token, time: Timestamp | None) -> None:
         """Move past an invalidate by its own token; `time` is its own, where it was looked up."""
@@ -90,6 +105,7 @@ class Progress:
             behind_invalidate=True,
             before=self.before,
         )
+        self._trail.clear()
 
     def know(self, deployment: Deployment) -> None:
         """Take note of the server: what is stored from now on is a position of its own."""
@@ -143,13 +159,8 @@ class Progress:
         self._mark_saved(checkpoint)
 
     def _start_from(self, checkpoint: Checkpoint) -> None:
-        self.latest, self.before = checkpoint, checkpoint.position
-
-    def _note_before(self, changes: Sequence[Change]) -> None:
-        if len(changes) > 1:
-            self.before = Position(resume_token=changes[-2]["_id"])
-        else:
-            self.before = self.position
+        self.latest = checkpoint
+        self._trail.clear()
 
     def _move(self, token: Token, **values: Any) -> None:
         position = Position(resume_token=token)
@@ -205,12 +216,3 @@ def wall_time_ms(change: Change) -> int | None:
 def timestamp(value: object) -> Timestamp | None:
     """`value` if it is a Timestamp: a pipeline may have made a date or a text of `clusterTime`."""
     return value if isinstance(value, Timestamp) else None
-
-
-def _certainly_before(stored: Checkpoint | None) -> Position | None:
-    """A position before the last change: not an invalidate's own, whose like comes after it."""
-    if stored is None:
-        return None
-    if stored.before is not None or stored.behind_invalidate:
-        return stored.before
-    return stored.position

@@ -31,10 +31,14 @@ class Reading:
         self._source = source
         self._await_s = await_s
         self._quiet_since_s: float | None = None
+        self._unmoved: Timestamp | None = None  # where the opening stood, if that proves nothing
 
-    def opened(self, operation_time: Timestamp | None, now_s: float) -> None:
-        """The stream was opened: the first time of the run counts."""
-        self.opened_at = self.opened_at or operation_time
+    def opened(
+        self, position: Position, opened_at: Timestamp | None, now_s: float, *, is_sharded: bool
+    ) -> None:
+        """The stream was opened at `position`: the server's first time in the run counts."""
+        self.opened_at = self.opened_at or opened_at
+        self._unmoved = self._source.time_of(position) if is_sharded else None
         self._quiet_since_s = now_s if self._quiet_since_s is None else self._quiet_since_s
 
     def is_caught_up(self, read: Read, *, took_s: float, now_s: float) -> bool:
@@ -52,12 +56,16 @@ class Reading:
         return now_s - (self._quiet_since_s or 0.0) >= least_s
 
     def _passed_the_beginning(self, empty: Read) -> bool | None:
-        """Whether an empty answer's token is past the run's first opening; None: it has no time."""
+        """Whether an empty answer's token is past the run's first opening; None: it has no time.
+
+        An equal time counts, but not behind mongos while the token is still the opening's: its
+        shards may hold changes of that very time, of which none has told yet.
+        """
         token = empty.resume_token
         time = self._source.time_of(Position(resume_token=token)) if token is not None else None
         if time is None or self.opened_at is None:
             return None
-        return time >= self.opened_at
+        return time > self.opened_at or (time == self.opened_at and time != self._unmoved)
 
     def _note_scan(self, took_s: float, *, is_long: bool) -> None:
         self.scan_s += took_s if is_long else 0.0

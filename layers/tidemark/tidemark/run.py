@@ -259,9 +259,15 @@ class Run:
             timeout_s=self._left_s(),
             batch_size=1 if settlement.is_wary else None,
         )
-        progress.know(self._ports.source.deployment(timeout_s=self._left_s()))
+        deployment = self._ports.source.deployment(timeout_s=self._left_s())
+        progress.know(deployment)
         progress.observe(reader.opened_at)
-        self._reading.opened(reader.opened_at, self._ports.clock.monotonic_s())
+        self._reading.opened(
+            progress.position,
+            reader.opened_at,
+            self._ports.clock.monotonic_s(),
+            is_sharded=deployment.is_sharded,
+        )
         if self.stream.read_ahead and not settlement.is_wary:
             return ReadAhead(reader, self.make_executor())
         return reader

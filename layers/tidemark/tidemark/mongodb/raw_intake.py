@@ -69,8 +69,8 @@ class RawIntake:
         return None
 
     def _try_next(self) -> RawBSONDocument | None:
-        document: RawBSONDocument | None = self.stream.try_next()
-        self._reply = self.answers.hear()
+        document: RawBSONDocument | None
+        document, self._reply = self.answers.try_next(self.stream)
         self.answers.taken(1)
         return document
 

@@ -23,10 +23,11 @@ import pymongo
 from bson.errors import InvalidBSON
 from bson.timestamp import Timestamp
 from pymongo.change_stream import ChangeStream
-from pymongo.errors import PyMongoError
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from tidemark.errors import SourceUnavailable, TidemarkError
-from tidemark.model import Change, Position, Read, ReadEnd
+from tidemark.model import Change, Position, Read, ReadEnd, Token
+from tidemark.mongodb.answer_size import AnswerSize
 from tidemark.mongodb.errors import translated
 from tidemark.mongodb.replies import LeftCursor, Replies, Reply
 from tidemark.ports import ReadLimits
@@ -36,30 +37,72 @@ Kill: TypeAlias = Callable[[LeftCursor], None]
 ALMOST_S = 0.1  # the driver gives up a round trip before the time is over
 
 
+class SlowAnswer(Exception):
+    """An answer without a limit did not come soon: the server may be filling it for long."""
+
+
 class Answers:
     """What the server has said to one stream beside the changes.
 
-    `buffered`: how many changes of its last answer the driver still holds. `operation_time`: the
-    newest that was heard. `closing_tells`: whether this server's closing answer carries the
-    invalidate's own token. `left`: cursors whose scan may still go on.
+    `buffered`: how many changes of its last answer the driver still holds. `size`: how many to ask
+    for. `operation_time`: the newest that was heard. `left`: cursors whose scan may still go on.
+    `closing_tells`: whether the token of a closing answer is the invalidate's own.
     """
 
-    def __init__(self, replies: Replies, *, closing_tells: bool) -> None:
+    def __init__(
+        self,
+        replies: Replies,
+        opened: Reply | None,
+        size: AnswerSize,
+        closing_tells: Callable[[Token], bool],
+    ) -> None:
         self.buffered = 0
+        self.timeout_s = 0.0  # of the read under way
+        self.size = size
         self.operation_time: Timestamp | None = None
         self.left: list[LeftCursor] = []
         self._replies = replies
         self._last: Reply | None = None
         self._closing_tells = closing_tells
-        self.hear()
+        self._note(opened)
+
+    def try_next(self, stream: Stream) -> tuple[Any, Reply | None]:
+        """The next change, None where there is none; and the reply that it came with, if any."""
+        if self.buffered:
+            return stream.try_next(), self.hear()
+        stream._cursor._batch_size = self.size.next  # again each time: a resume makes a new cursor
+        began_s = time.monotonic()
+        change = self._patiently(stream.try_next, began_s)
+        reply = self.hear()
+        if reply is not None and reply.is_get_more:
+            self.size.note(reply.size, time.monotonic() - began_s)
+        return change, reply
+
+    def _patiently(self, try_next: Callable[[], Any], began_s: float) -> Any:
+        """Wait for the next answer. Raises SlowAnswer where it does not come soon."""
+        patience_s = self.size.patience_s(self.timeout_s)
+        if patience_s is None:
+            return try_next()
+        try:
+            with pymongo.timeout(patience_s):
+                return try_next()
+        except PyMongoError as error:
+            waited_s = time.monotonic() - began_s
+            is_own = patience_s - ALMOST_S <= waited_s < self.timeout_s / 2
+            if error.timeout and is_own:
+                raise SlowAnswer from error
+            raise
 
     def hear(self) -> Reply | None:
         """The reply that came since the last call, None where none did."""
         reply = self._replies.take()
+        self._note(reply)
+        return reply
+
+    def _note(self, reply: Reply | None) -> None:
         if reply is not None:
             self._last, self.buffered = reply, reply.size
             self.operation_time = reply.operation_time or self.operation_time
-        return reply
 
     def taken(self, count: int) -> None:
         """Note that the driver has given out `count` of the changes that it held."""
@@ -69,11 +112,28 @@ class Answers:
         """Note the cursors that this thread's commands have left behind."""
         self.left += self._replies.take_left()
 
+    def took_too_long(self, failure: TidemarkError, until_s: float) -> bool:
+        """Whether a read failed because its own time was over, and for no other reason.
+
+        Not where the driver found no server, or could not open the stream again.
+        """
+        cause, was_lost = failure.__cause__, self._replies.take_lost()
+        return (
+            isinstance(failure, SourceUnavailable)
+            and isinstance(cause, PyMongoError)
+            and cause.timeout
+            and not isinstance(cause, ServerSelectionTimeoutError)
+            and not was_lost
+            and time.monotonic() >= until_s - ALMOST_S
+        )
+
     def closed(self, stream: Stream, changes: Sequence[Change]) -> Read:
         """The read that ends with the server's closing of the cursor."""
-        last = self._last
-        tells = self._closing_tells and last is not None and last.is_closing and last.token
-        return Read(changes, ReadEnd.INVALIDATED, stream.resume_token if tells else None)
+        last, token = self._last, stream.resume_token
+        brings = last is not None and last.is_closing and last.token is not None
+        if not brings or token is None or not self._closing_tells(token):
+            token = None
+        return Read(changes, ReadEnd.INVALIDATED, token)
 
     def ended(self, stream: Stream, changes: Sequence[Change], reply: Reply | None) -> Read:
         """What None from `try_next` means: an end, an empty answer, or the driver's own resume."""
@@ -118,8 +178,7 @@ class DirectIntake:
         """Append decoded changes; see `Intake`."""
         try_next, answers, oldest_s = self.stream.try_next, self.answers, 0.0
         while (room := limits.max_changes - len(changes)) > 0:
-            change = try_next()
-            reply = answers.hear()
+            change, reply = answers.try_next(self.stream)
             if change is None:
                 return answers.ended(self.stream, changes, reply)
             oldest_s = oldest_s or time.monotonic()
@@ -138,7 +197,7 @@ class MongoReader:
     """The `Reader` of one change stream.
 
     `reopened_raw` gives an intake, at a position, that survives what cannot be decoded. `kill`
-    ends a cursor in the server, on another connection. `batch_size`: changes in each answer.
+    ends a cursor in the server, on another connection.
     """
 
     def __init__(
@@ -147,14 +206,12 @@ class MongoReader:
         position: Position,
         reopened_raw: Callable[[Position], Intake],
         kill: Kill,
-        batch_size: int | None = None,
     ) -> None:
         self.opened_at = intake.answers.operation_time
         self._intake = intake
         self._after = position
         self._reopened_raw = reopened_raw
         self._kill = kill
-        self._batch_size = batch_size
         self._failure: TidemarkError | None = None
 
     @property
@@ -168,11 +225,12 @@ class MongoReader:
             raise self._failure
         changes: list[Change] = []
         until_s = time.monotonic() + timeout_s
+        self._intake.answers.timeout_s = timeout_s
         try:
             with translated("reading the stream"), pymongo.timeout(timeout_s):
                 return self._moved(self._take(changes, limits))
         except TidemarkError as failure:
-            if _is_out_of_time(failure, until_s):
+            if self._intake.answers.took_too_long(failure, until_s):
                 return Read(changes, ReadEnd.GIVEN_UP)
             if not changes:
                 raise
@@ -185,17 +243,25 @@ class MongoReader:
         """End the server's cursor, and the scans left behind; see `ports.Reader`."""
         try:
             with pymongo.timeout(timeout_s):
-                for cursor in self._intake.answers.left:
-                    self._kill(cursor)
+                self._kill_left()
                 self._intake.stream.close()
         except PyMongoError:
             return False
         return True
 
+    def _kill_left(self) -> None:
+        left = self._intake.answers.left
+        while left:
+            self._kill(left[-1])
+            left.pop()
+
     def _take(self, changes: list[Change], limits: ReadLimits) -> Read:
-        if self._batch_size is not None:  # again each time: a resume makes a new cursor
-            self._intake.stream._cursor._batch_size = self._batch_size
         try:
+            return self._intake.take(changes, limits)
+        except SlowAnswer:
+            self._intake.answers.size.give_up()
+            self._intake.answers.note_left()
+            self._kill_left()
             return self._intake.take(changes, limits)
         except InvalidBSON:
             after = Position(resume_token=changes[-1]["_id"]) if changes else self._after
@@ -207,14 +273,3 @@ class MongoReader:
         if token is not None:
             self._after = Position(resume_token=token)
         return read
-
-
-def _is_out_of_time(failure: TidemarkError, until_s: float) -> bool:
-    """Whether a read failed because its own time was over, and for no other reason."""
-    cause = failure.__cause__
-    timed_out = isinstance(cause, PyMongoError) and cause.timeout
-    return (
-        isinstance(failure, SourceUnavailable)
-        and timed_out
-        and time.monotonic() >= until_s - ALMOST_S
-    )

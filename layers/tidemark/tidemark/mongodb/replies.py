@@ -73,6 +73,12 @@ class Replies(CommandListener):
         self._of_thread.left = []
         return left
 
+    def take_lost(self) -> bool:
+        """Whether an opening by the driver itself got no answer since the last call."""
+        lost: bool = getattr(self._of_thread, "lost", False)
+        self._of_thread.lost = False
+        return lost
+
     def started(self, event: CommandStartedEvent) -> None:
         """Remember which cursor a getMore is about."""
         if event.command_name == "getMore":
@@ -97,11 +103,15 @@ class Replies(CommandListener):
         )
 
     def failed(self, event: CommandFailedEvent) -> None:
-        """Remember the cursor of a getMore that got no answer: the driver will not kill it.
+        """Remember what got no answer; an answer with a code is the server's own end.
 
-        Source: `CommandCursor._send_message` in `pymongo/synchronous/command_cursor.py` takes a
-        cursor for closed after a network error. An answer with a code is the server's own end.
+        The driver will not kill the cursor of such a getMore: `CommandCursor._send_message` in
+        `pymongo/synchronous/command_cursor.py` takes it for closed after a network error.
         """
-        if event.command_name == "getMore" and "code" not in event.failure:
+        if "code" in event.failure:
+            return
+        if event.command_name == "getMore":
             asked: LeftCursor = self._of_thread.asked
             self._of_thread.left = [*getattr(self._of_thread, "left", []), asked]
+        elif event.command_name == "aggregate":
+            self._of_thread.lost = True

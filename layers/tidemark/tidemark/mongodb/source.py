@@ -18,11 +18,11 @@ from tidemark.errors import (
     HostNotFound,
     OpeningTimedOut,
     SourceRefused,
-    SourceUnavailable,
     SourceUnreachable,
     TidemarkError,
 )
 from tidemark.model import Change, Deployment, OplogWindow, Position, Token
+from tidemark.mongodb.answer_size import AnswerSize
 from tidemark.mongodb.capabilities import (
     NEEDS_REPLICA_SET,
     NO_EARLIEST,
@@ -46,7 +46,7 @@ from tidemark.settings import Settings, StreamSettings
 ONLY_INVALIDATES = ({"$match": {"operationType": "invalidate"}},)
 SPLIT: dict[str, Any] = {"$changeStreamSplitLargeEvent": {}}
 FAILED_TO_PARSE = 9
-LEAST_S = 0.1  # a timeout of 0 would mean none
+SELECTING_S = 0.6  # the driver looks for a server in steps of 0.5 s, whatever time it is given
 KILL_S = 1.0
 FIRST_ANSWER_S = 2.0  # what connections of an earlier invocation have to prove that they live
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class MongoSource:
         self._time_of_token = time_of_token
         self._oplog = Oplog()
         self._old: Client | None = None  # of an earlier invocation
-        self._reached: Client | None = None  # has answered once
+        self._is_reached = False  # a server has answered once
         self._probing = threading.Lock()
         self._probed: tuple[Client, Capabilities] | None = None
 
@@ -94,7 +94,7 @@ class MongoSource:
     def deployment(self, *, timeout_s: float) -> Deployment:
         """What a position must know of its server; asked once a client."""
         server = self._do("asking what the server is", timeout_s, self.capabilities)
-        return Deployment(server.set_name, server.start_after)
+        return Deployment(server.set_name, server.start_after, server.is_sharded)
 
     def time_of(self, position: Position) -> Timestamp | None:
         """The server's time of a position; see `ports.Source`."""
@@ -149,13 +149,15 @@ class MongoSource:
         pipeline = (*stream.pipeline, SPLIT) if stream.split_large_events else stream.pipeline
         watch = partial(self._watch, stream, list(pipeline))
         is_raw = stream.split_large_events or stream.max_bytes is not None
-        opened = partial(self._opened, watch, is_raw=is_raw)
+        opened = partial(self._opened, watch, batch_size)
         try:
-            intake = self._do(f"opening {stream.name!r}", timeout_s, partial(opened, position))
+            intake = self._do(
+                f"opening {stream.name!r}", timeout_s, partial(opened, position, is_raw=is_raw)
+            )
         except SourceRefused as refused:
             raise self._judged(refused, position) from refused
-        reopened = partial(self._reopened_raw, watch)
-        return MongoReader(intake, position, reopened, self._kill, batch_size)
+        reopened = partial(self._reopened_raw, watch, batch_size)
+        return MongoReader(intake, position, reopened, self._kill)
 
     def next_invalidate(
         self, stream: StreamSettings, position: Position, *, timeout_s: float
@@ -174,20 +176,34 @@ class MongoSource:
         self._clients.close()
 
     def _opened(
-        self, watch: Callable[..., Stream], position: Position, client: Client, *, is_raw: bool
+        self,
+        watch: Callable[..., Stream],
+        batch_size: int | None,
+        position: Position,
+        client: Client,
+        *,
+        is_raw: bool,
     ) -> Intake:
         """An intake at `position`: of raw documents where asked for, or where one is damaged."""
         self._clients.replies.take()
         if not is_raw:
             with contextlib.suppress(InvalidBSON):
                 stream = watch(position, client)
-                return DirectIntake(stream, self._answers())
+                return DirectIntake(stream, self._answers(batch_size))
         stream = watch(position, self._clients.get_raw())
-        return RawIntake(stream, self._answers(), client.codec_options)
+        return RawIntake(stream, self._answers(batch_size), client.codec_options)
 
-    def _answers(self) -> Answers:
-        server = self.capabilities(self._clients.get())
-        return Answers(self._clients.replies, closing_tells=server.start_after)
+    def _answers(self, batch_size: int | None) -> Answers:
+        """What is heard of a stream that was opened just now.
+
+        A closing answer's token is the invalidate's own where it has MongoDB's form: what else
+        calls itself MongoDB may send another.
+        """
+        server, replies = self.capabilities(self._clients.get()), self._clients.replies
+        size = AnswerSize(await_s=self._max_await_ms / 1000, fixed=batch_size)
+        return Answers(
+            replies, replies.take(), size, lambda token: server.start_after and bool(time_of(token))
+        )
 
     def _judged(self, refused: SourceRefused, position: Position) -> TidemarkError:
         """Amazon DocumentDB calls a token that left its history a parse error."""
@@ -198,8 +214,10 @@ class MongoSource:
         is_lost = server.calls_lost_history_a_parse_error(token)
         return HistoryLost(str(refused), refused.code) if is_lost else refused
 
-    def _reopened_raw(self, watch: Callable[..., Stream], position: Position) -> Intake:
-        return self._opened(watch, position, self._clients.get(), is_raw=True)
+    def _reopened_raw(
+        self, watch: Callable[..., Stream], batch_size: int | None, position: Position
+    ) -> Intake:
+        return self._opened(watch, batch_size, position, self._clients.get(), is_raw=True)
 
     def _watch(
         self,
@@ -244,43 +262,42 @@ class MongoSource:
         until_s = time.monotonic() + timeout_s
         client = self._clients.get()
         is_old = client is self._old
-        first_s = min(timeout_s, FIRST_ANSWER_S) if is_old else timeout_s
+        first_s = min(timeout_s / 2, FIRST_ANSWER_S) if is_old else timeout_s
         try:
             return self._worked(doing, first_s, work, client)
-        except (AuthenticationFailed, ClientClosed):
-            self._clients.forget(client)
-        except (SourceUnavailable, OpeningTimedOut):
-            if not is_old:
+        except (AuthenticationFailed, ClientClosed, OpeningTimedOut) as failure:
+            left_s = until_s - time.monotonic()
+            is_silence = isinstance(failure, OpeningTimedOut)
+            if left_s < SELECTING_S or (is_silence and not is_old):
                 raise
-            self._clients.forget(client)
-        left_s = max(LEAST_S, until_s - time.monotonic())
+        self._clients.forget(client)
         return self._worked(doing, left_s, work, self._clients.get())
 
     def _worked(
         self, doing: str, timeout_s: float, work: Callable[[Client], T], client: Client
     ) -> T:
         with translated(doing, opening=True), pymongo.timeout(timeout_s):
-            self._wait_for_server(client, doing)
+            self._wait_for_server(client, doing, timeout_s)
             return work(client)
 
-    def _wait_for_server(self, client: Client, doing: str) -> None:
+    def _wait_for_server(self, client: Client, doing: str, timeout_s: float) -> None:
         """Wait as long as the connection string allows: no request once a server is known.
 
         Inside `pymongo.timeout` the driver leaves `serverSelectionTimeoutMS` out of account:
         without this an unreachable host would cost every run its whole budget. Raises
-        SourceUnreachable where no server has ever answered this client.
+        SourceUnreachable where no server has ever answered this container.
         """
         try:
-            with pymongo.timeout(client.options.server_selection_timeout):
+            with pymongo.timeout(min(timeout_s, client.options.server_selection_timeout)):
                 _ = client.is_mongos
         except ServerSelectionTimeoutError as error:
             unavailable = translation(error, doing, opening=True)
             if isinstance(unavailable, HostNotFound):
                 raise unavailable from error
-            if client is self._reached or client.topology_description.known_servers:
+            if self._is_reached or client.topology_description.known_servers:
                 raise
             raise SourceUnreachable(str(unavailable)) from error
-        self._reached = client
+        self._is_reached = True
 
     def _kill_left(self) -> None:
         """End the scans that this thread has left; one that cannot be ended runs to its end."""
