@@ -15,8 +15,9 @@ class Proxy:
     """Forwards connections on a port of its own to `target`.
 
     `stall` keeps every connection open and forwards nothing; `go` forwards again, from where it
-    stopped; `cut` closes every connection. `damage` replaces bytes of what the server sends by as
-    many others.
+    stopped; `cut` closes every connection; `freeze_old` keeps those that there are open and forgets
+    what they send from now on, as a network does that has dropped them, while new ones work.
+    `damage` replaces bytes of what the server sends by as many others.
     """
 
     def __init__(self, target: tuple[str, int], damage: tuple[bytes, bytes] | None = None) -> None:
@@ -26,6 +27,7 @@ class Proxy:
         self._going = threading.Event()
         self._going.set()
         self._sockets: list[socket.socket] = []
+        self._frozen: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,6 +55,10 @@ class Proxy:
         """Forward again."""
         self._going.set()
 
+    def freeze_old(self) -> None:
+        """Forget what the connections that there are send; new ones work."""
+        self._frozen |= set(self._sockets)
+
     def cut(self) -> None:
         """Close every connection."""
         sockets, self._sockets = self._sockets, []
@@ -77,6 +83,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._going.wait()
+                if source in self._frozen:
+                    continue
                 sink.sendall(data.replace(*damage) if damage else data)
             sink.shutdown(socket.SHUT_RDWR)
 

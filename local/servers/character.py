@@ -22,7 +22,7 @@ class Character:
     """What `hello` and `buildInfo` show. mongos says `msg: "isdbgrid"` and no `setName`. Source:
     the MongoDB manual, "hello". DocumentDB calls itself a replica set "rs0" of one version; which
     further fields it leaves out of `buildInfo` is not published: ours leaves out all that a build
-    of mongod says of itself."""
+    of mongod says of itself, `gitVersion` first."""
 
     version: tuple[int, int, int] = (8, 0, 4)
 
@@ -73,12 +73,12 @@ class Character:
 
     start_after_refused: int | None = None
     """The code that refuses the option `startAfter`; None where the server has it (4.2). Source:
-    4.0 answers 40415, an unknown field of `$changeStream`; DocumentDB's page of `$changeStream`
-    does not list the option, and 9 is what it answers to a field that it does not know."""
+    4.0 and DocumentDB answer 40415, an unknown field of `$changeStream`: estuary/connectors, pull
+    request 4592, on DocumentDB 5.0.0; its page of `$changeStream` does not list the option."""
 
     post_batch_tokens: bool = True
     """Whether replies carry `postBatchResumeToken` (4.0.7; SERVER-38408). DocumentDB's guide says
-    that it "now" does; clusters that were not patched since do not."""
+    that it "now" does, and 5.0.0 was seen to (the pull request above): older patches do not."""
 
     token_form: Literal["mongodb", "documentdb"] = "mongodb"
     """See `servers.tokens`."""
@@ -111,6 +111,15 @@ class Character:
     `aggregate` and `find` that a disconnect ends them, and does not say so of `getMore`."""
 
     @property
+    def tells_cluster_time(self) -> bool:
+        """Whether every reply carries the signed `$clusterTime`.
+
+        Source: the manual, "Read Isolation, Consistency, and Recency"; DocumentDB's published
+        replies do not show it.
+        """
+        return self.product != "documentdb"
+
+    @property
     def has_wall_time(self) -> bool:
         """Whether events carry `wallTime` (6.0)."""
         return self.product != "documentdb" and self.version >= (6, 0, 0)
@@ -139,12 +148,11 @@ DOCUMENTDB_5 = Character(
     version=(5, 0, 0),
     scanning="moved",
     closing_token="unchanged",
-    start_after_refused=errors.FAILED_TO_PARSE,
-    post_batch_tokens=False,
+    start_after_refused=errors.UNKNOWN_OPTION,
     token_form="documentdb",
     history_lost=errors.CAPPED_POSITION_LOST,
     refused_stages=frozenset({SPLIT, "$replaceWith"}),
     reads_refused=errors.UNAUTHORIZED,
     status_refused=errors.UNAUTHORIZED,
 )
-DOCUMENTDB_8 = replace(DOCUMENTDB_5, version=(8, 0, 0), post_batch_tokens=True)
+DOCUMENTDB_8 = replace(DOCUMENTDB_5, version=(8, 0, 0))

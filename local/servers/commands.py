@@ -51,7 +51,7 @@ def answer(server: Server, command: Command, client: Client) -> Answer:
         reply = {"ok": 1.0} | _run(server, name, command, client)
     except CommandError as error:
         reply = error.as_answer()
-    return reply | {"operationTime": server.oplog.last_time}
+    return reply | _times(server)
 
 
 def _run(server: Server, name: str, command: Command, client: Client) -> Answer:
@@ -61,6 +61,15 @@ def _run(server: Server, name: str, command: Command, client: Client) -> Answer:
     if name.lower() not in OF_ANY_NODE:
         server.require_primary()
     return act(server, command, client)
+
+
+def _times(server: Server) -> Answer:
+    """What every reply of a replicated deployment ends with."""
+    now = server.oplog.last_time
+    if not server.character.tells_cluster_time:
+        return {"operationTime": now}
+    signature = {"hash": bytes(20), "keyId": Int64(0)}
+    return {"operationTime": now, "$clusterTime": {"clusterTime": now, "signature": signature}}
 
 
 # ------------------------------------------------------------------------------ change streams

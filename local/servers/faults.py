@@ -64,6 +64,11 @@ class Faults:
         if fault is not None:
             fault.act()
 
+    def clear(self) -> None:
+        """Forget what has not struck yet."""
+        with self._lock:
+            self._waiting.clear()
+
     @property
     def are_over(self) -> bool:
         """Whether every fault has struck."""

@@ -9,6 +9,7 @@ import pymongo.uri_parser
 import pytest
 
 import aws
+import servers
 import service
 from tcp_proxy import Proxy
 from tidemark.dynamodb import CLIENT
@@ -51,15 +52,28 @@ def behind_proxy(mongodb_uri: str) -> Iterator[Callable[..., tuple[Proxy, str]]]
 
 
 @pytest.fixture
+def server_of() -> Iterator[Callable[..., servers.Server]]:
+    """Makes a server of `local/servers` with a character: `server_of(servers.MONGOS)`."""
+    with ExitStack() as stack:
+
+        def make(character: servers.Character = servers.MONGOD, **given: Any) -> servers.Server:
+            return stack.enter_context(servers.serve(character, **given))
+
+        yield make
+
+
+@pytest.fixture
 def serve(
     mongodb_uri: str,
     aws_endpoint: str,
     table: str,
     behind_proxy: Callable[..., tuple[Proxy, str]],
+    server_of: Callable[..., servers.Server],
 ) -> Iterator[Callable[..., service.Service]]:
     """Makes a container: `serve(stream, …, deliver=…, lease_s=…)`."""
     assert aws_endpoint
     assert callable(behind_proxy)  # it must end after the containers that are behind it
+    assert callable(server_of)  # likewise
     made: list[service.Service] = []
 
     def make(
@@ -105,6 +119,22 @@ def expire(aws_endpoint: str, table: str) -> Callable[..., None]:
         )
 
     return end
+
+
+@pytest.fixture
+def isolate(aws_endpoint: str, table: str) -> Callable[..., None]:
+    """Lets a stream's next run be isolated, as if two runs had been killed at its position."""
+    client = aws.dynamodb(aws_endpoint)
+
+    def mark(stream: str = "orders") -> None:
+        client.update_item(
+            TableName=table,
+            Key={"stream": {"S": stream}, "record": {"S": "checkpoint"}},
+            UpdateExpression="SET unreleased_runs = :killed",
+            ExpressionAttributeValues={":killed": {"N": "2"}},
+        )
+
+    return mark
 
 
 @pytest.fixture
