@@ -6,11 +6,15 @@ A mutation replaces one method of the engine, or of the world below it, by one t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from fakes import Kind, MemoryStore
 from fakes.source import ScriptedReader
+from simulation.company import Suspect, play_company
+from simulation.generate import generated
+from simulation.replay import replay
 from tidemark import account
 from tidemark.lag import Known
 from tidemark.lease import HeldLease
@@ -26,14 +30,23 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
+def play_seed(seed: int) -> object:
+    """The schedule of one seed. Raises Violated."""
+    return replay(*generated(Random(seed)))
+
+
 @dataclass(frozen=True)
 class Mutation:
-    """`method` of `owner` errs: `wrong` is called in its place, with the right one first."""
+    """`method` of `owner` errs: `wrong` is called in its place, with the right one first.
+
+    `play` plays what shows it, of a seed.
+    """
 
     name: str
     owner: Any  # a class, or a module
     method: str
     wrong: Callable[..., Any]
+    play: Callable[[int], object] = play_seed
 
     def applied(self) -> AbstractContextManager[object]:
         """The engine with this mistake."""
@@ -179,4 +192,5 @@ MUTATIONS = [
     Mutation("no lease check before a read", Run, "_require_lease", _nothing),
     Mutation("lag 0 whatever was read", account, "lag_ms", _lag_of_the_last_change),
     Mutation("a read given up leaves its scan", ScriptedReader, "close", _leave_the_scan),
+    Mutation("one_suspect not shared", Suspect, "acquire", _true, play=play_company),
 ]

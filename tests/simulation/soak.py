@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "layers" / "tidemark"), str(ROOT / "tests")]
 
+from simulation.company import play_company
 from simulation.generate import generated, smallest
 from simulation.mutations import MUTATIONS, Mutation
 from simulation.replay import Violated, guarantee_of, replay
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from simulation.schedule import Schedule, Terms
 
+COMPANY_EACH = 10  # schedules: two streams of one process
 MUTATION_SCHEDULES = 1_000  # within so many each mutation must be seen
 
 
@@ -40,6 +42,8 @@ def soak(seeds: Iterable[int]) -> tuple[Figures, list[str]]:
         schedule, terms = generated(Random(seed))
         try:
             sums += replay(schedule, terms)
+            if seed % COMPANY_EACH == 0:
+                sums += play_company(seed)
         except Violated as violated:
             failures.append(f"seed {seed}: {shrunk(schedule, terms, violated)}")
     return sums, failures
@@ -59,7 +63,7 @@ def schedules_to_see(mutation: Mutation, seeds: Iterable[int]) -> tuple[int, str
     with mutation.applied():
         for count, seed in enumerate(seeds, 1):
             try:
-                replay(*generated(Random(seed)))
+                mutation.play(seed)
             except Violated as violated:
                 return count, guarantee_of(violated)
     return None

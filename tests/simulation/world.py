@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,10 +71,17 @@ class World:
     """One stream and whoever reads it.
 
     `deliver` is a user's function; without it each change says in its document what it does.
+    `suspect_of` gives a process the lock that its streams share.
     """
 
-    def __init__(self, terms: Terms, deliver: Callable[[Batch], object] | None = None) -> None:
-        self.clock = ManualClock()
+    def __init__(
+        self,
+        terms: Terms,
+        deliver: Callable[[Batch], object] | None = None,
+        clock: ManualClock | None = None,
+    ) -> None:
+        self.clock = clock or ManualClock()
+        self.suspect_of: Callable[[Process], Any] = lambda _: threading.Lock()
         self.source = ScriptedSource(
             self.clock, server_batch=terms.server_batch, traits=terms.traits
         )
@@ -151,6 +159,7 @@ class World:
             dead_letters=WatchedLetters(self, process),
             clock=process,
             telemetry=process.telemetry,
+            one_suspect=self.suspect_of(process),
         )
 
 
