@@ -32,6 +32,7 @@ CODES = {
     237: "CursorKilled",
 }
 RETRIED_BY_THE_DRIVER = {134: 1}  # how often, at an aggregate
+RESUMED_BY_THE_DRIVER = {43}  # at a getMore
 
 
 def at_the_get_more() -> Iterator[Any]:
