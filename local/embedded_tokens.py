@@ -2,7 +2,7 @@
 
 `_data` is the hexadecimal text of a BSON document with the time as `t`. An opening's token carries
 the server's own time at an old position and must not be read; a getMore's is what it seems. With
-MongoDB's published form this is what a source needs for the demo and the tests to see a lag.
+MongoDB's published form this is what a source needs for the tests to see a lag.
 """
 
 from __future__ import annotations

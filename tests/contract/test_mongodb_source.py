@@ -358,7 +358,7 @@ class ScriptedStream:
 
     def __init__(self, *answers: dict[str, Any] | None) -> None:
         self._answers = iter(answers)
-        self._cursor = SimpleNamespace()
+        self._cursor = SimpleNamespace(alive=True)
         self._reply: Reply | None = None
 
     def try_next(self) -> RawBSONDocument | None:

@@ -258,6 +258,7 @@ class ScriptedReader:
     ) -> None:
         self.scanned = index
         self._opened_with = position.resume_token
+        self.opening_token: Token | None = position.resume_token or source.token_at(index)
         self.opened_at: Timestamp | None = source.operation_time
         self.operation_time: Timestamp | None = source.operation_time
         self._source = source

@@ -32,8 +32,6 @@ CHARACTERS = {
 SILENT = ["long", "long, fills its batches", "unmoved"]  # they tell nothing of a scan's progress
 LONG_RUN_MS = 3_000  # 2.1 s of them are for reading: 3,000 entries
 SHORT_RUN_MS = 1_500  # 1.05 s: 1,500 entries
-NEVER_OPENED = "the aggregate scans for a first batch, and the run ends before it is full"
-SAYS_NOTHING = "a run that reached nothing does not say how long it scanned, nor what to raise"
 
 
 def three_changes_far_apart(server: servers.Server) -> None:
@@ -43,7 +41,6 @@ def three_changes_far_apart(server: servers.Server) -> None:
         server.foreign(1_999)
 
 
-@pytest.mark.xfail(reason=NEVER_OPENED, raises=AssertionError)
 @pytest.mark.parametrize("character", CHARACTERS)
 def test_a_stream_that_fell_behind_comes_back(
     character: str, server_of: ServerOf, serve: Serve, stored: Stored
@@ -63,7 +60,6 @@ def test_a_stream_that_fell_behind_comes_back(
     assert server.scans_left_behind == 0
 
 
-@pytest.mark.xfail(reason=SAYS_NOTHING, raises=AssertionError)
 @pytest.mark.parametrize("character", SILENT)
 def test_a_run_that_reached_nothing_says_so(
     character: str,
@@ -93,7 +89,6 @@ def test_a_run_that_reached_nothing_says_so(
     assert (metrics["NoProgress"], metrics["RunsSucceeded"]) == ([1.0], [1.0])
 
 
-@pytest.mark.xfail(reason="a read given up leaves its scan to the server", raises=AssertionError)
 @pytest.mark.parametrize("character", SILENT)
 def test_a_read_given_up_is_followed_by_kill_cursors(
     character: str, server_of: ServerOf, serve: Serve
@@ -110,7 +105,6 @@ def test_a_read_given_up_is_followed_by_kill_cursors(
     assert (server.scans_left_behind, server.scans_running, server.cursors) == (0, 0, {})
 
 
-@pytest.mark.xfail(reason="two empty answers end a drain while changes wait", raises=AssertionError)
 def test_every_run_moves_the_position_where_the_server_shows_progress(
     server_of: ServerOf, serve: Serve, stored: Stored
 ) -> None:

@@ -31,7 +31,6 @@ REFUSALS = {
 # --------------------------------------------------------------------------------- 9: `earliest`
 
 
-@pytest.mark.xfail(reason="the message blames what the user has", raises=AssertionError)
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_earliest_that_is_refused_says_what_it_needs(
     refusal: str, server_of: ServerOf, serve: Serve
@@ -47,7 +46,6 @@ def test_earliest_that_is_refused_says_what_it_needs(
     assert server.count("find") <= 1  # with the client that there was
 
 
-@pytest.mark.xfail(reason="the race is taken for lost history", raises=AssertionError)
 def test_earliest_on_a_fast_oplog_takes_the_next_first_entry(
     server_of: ServerOf, serve: Serve, stored: Stored, gaps: Gaps
 ) -> None:
@@ -74,7 +72,6 @@ def test_earliest_is_the_oplogs_first_entry(server_of: ServerOf, serve: Serve) -
 # ----------------------------------------------------------------------- 10: a time that is none
 
 
-@pytest.mark.xfail(reason="it dies of an AttributeError, its lease held", raises=AssertionError)
 @pytest.mark.parametrize(
     "retyped",
     [{"$toDate": "$clusterTime"}, {"$literal": "text"}, {"$literal": 7}],
@@ -101,7 +98,6 @@ TYPO = ({"$match": {"operationType": {"$inn": ["insert"]}}},)
 MENDED = ({"$match": {"operationType": {"$in": ["insert"]}}},)
 
 
-@pytest.mark.xfail(reason="the typo became the position's", raises=AssertionError)
 def test_a_typo_in_a_pipeline_that_never_opened_is_mended(
     server_of: ServerOf, serve: Serve, gaps: Gaps
 ) -> None:
@@ -126,7 +122,6 @@ def test_a_pipeline_that_has_opened_is_the_positions(server_of: ServerOf, serve:
 # -------------------------------------------------------------------------- 12: another deployment
 
 OTHER = replace(servers.MONGOD, set_name="restored")
-TAKEN = "a high-water mark of another deployment is taken in silence"
 
 
 def moved(server_of: ServerOf, serve: Serve, *, to: servers.Character) -> servers.Server:
@@ -138,7 +133,6 @@ def moved(server_of: ServerOf, serve: Serve, *, to: servers.Character) -> server
     return other
 
 
-@pytest.mark.xfail(reason=TAKEN, raises=AssertionError)
 def test_another_deployments_position_is_refused(
     server_of: ServerOf, serve: Serve, stored: Stored
 ) -> None:
@@ -154,7 +148,6 @@ def test_another_deployments_position_is_refused(
     assert documents(container) == []
 
 
-@pytest.mark.xfail(reason=TAKEN, raises=AssertionError)
 def test_another_deployment_may_be_gone_on_with(
     server_of: ServerOf, serve: Serve, stored: Stored, gaps: Gaps
 ) -> None:
@@ -166,7 +159,6 @@ def test_another_deployment_may_be_gone_on_with(
     assert outcome(serve(orders_of(), uri=other.uri))["error"] is None
 
 
-@pytest.mark.xfail(reason=TAKEN, raises=AssertionError)
 def test_another_deployment_may_be_started_afresh_with_a_gap_on_record(
     server_of: ServerOf, serve: Serve, stored: Stored, gaps: Gaps
 ) -> None:

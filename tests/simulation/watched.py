@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fakes.source import ScriptedReader
     from simulation.process import Process
     from simulation.world import World
-    from tidemark.model import Change, Deployment, Lease, OplogWindow, Position, Read
+    from tidemark.model import Change, Deployment, Lease, OplogWindow, Position, Read, Token
     from tidemark.ports import DeadLetter, Outcome, Reader, ReadLimits
     from tidemark.settings import StreamSettings
 
@@ -89,6 +89,11 @@ class WatchedReader:
     def opened_at(self) -> Timestamp | None:
         """See `ports.Reader`."""
         return self._reader.opened_at
+
+    @property
+    def opening_token(self) -> Token | None:
+        """See `ports.Reader`."""
+        return self._reader.opening_token
 
     @property
     def operation_time(self) -> Timestamp | None:

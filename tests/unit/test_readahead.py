@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pytest
     from bson.timestamp import Timestamp
 
+    from tidemark.model import Token
+
 
 class AtOnce(Executor):
     """Does it when it is submitted."""
@@ -31,6 +33,7 @@ class Slow:
     """A reader whose every read takes `seconds`; `reads` are their ages and timeouts."""
 
     opened_at: Timestamp | None = None
+    opening_token: Token | None = None
     operation_time: Timestamp | None = None
 
     def __init__(self, clock: ManualClock, seconds: float) -> None:

@@ -23,6 +23,7 @@ from tidemark.model import (
     Position,
     Read,
     Status,
+    Token,
 )
 from tidemark.settings import StreamSettings
 
@@ -59,6 +60,10 @@ class Reader(Protocol):
     @property
     def opened_at(self) -> Timestamp | None:
         """The server's time as it opened the stream; None where it tells none."""
+
+    @property
+    def opening_token(self) -> Token | None:
+        """The post-batch token of the opening: it stands for the opened position."""
 
     @property
     def operation_time(self) -> Timestamp | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from bson.timestamp import Timestamp
 
-from tidemark.model import Read, ReadEnd
+from tidemark.model import Read, ReadEnd, Token
 from tidemark.ports import Reader, ReadLimits
 
 MORE_MAY_WAIT = {ReadEnd.FULL, ReadEnd.DRAINED}
@@ -50,6 +50,11 @@ class ReadAhead:
     def opened_at(self) -> Timestamp | None:
         """The server's time as it opened the stream."""
         return self._reader.opened_at
+
+    @property
+    def opening_token(self) -> Token | None:
+        """The post-batch token of the opening."""
+        return self._reader.opening_token
 
     @property
     def operation_time(self) -> Timestamp | None:

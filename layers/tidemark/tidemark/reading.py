@@ -9,8 +9,8 @@ form (Amazon DocumentDB), silence is the only evidence there is.
 
 from bson.timestamp import Timestamp
 
-from tidemark.model import Position, Read, ReadEnd
-from tidemark.ports import Source
+from tidemark.model import Position, Read, ReadEnd, Token
+from tidemark.ports import Reader, Source
 from tidemark.settings import StreamSettings
 
 IDLE_S = 0.4  # of silence, where nothing else tells
@@ -31,14 +31,16 @@ class Reading:
         self._source = source
         self._await_s = await_s
         self._quiet_since_s: float | None = None
-        self._unmoved: Timestamp | None = None  # where the opening stood, if that proves nothing
+        self._unmoved: Token | None = None  # the opening's, where that proves nothing
 
-    def opened(
-        self, position: Position, opened_at: Timestamp | None, now_s: float, *, is_sharded: bool
-    ) -> None:
-        """The stream was opened at `position`: the server's first time in the run counts."""
-        self.opened_at = self.opened_at or opened_at
-        self._unmoved = self._source.time_of(position) if is_sharded else None
+    def opened(self, reader: Reader, now_s: float, *, is_sharded: bool) -> None:
+        """The stream was opened: the server's first time in the run counts.
+
+        Behind mongos the opening's own token may stand before changes of its very time, which a
+        cold shard holds back.
+        """
+        self.opened_at = self.opened_at or reader.opened_at
+        self._unmoved = reader.opening_token if is_sharded else None
         self._quiet_since_s = now_s if self._quiet_since_s is None else self._quiet_since_s
 
     def is_caught_up(self, read: Read, *, took_s: float, now_s: float) -> bool:
@@ -58,14 +60,13 @@ class Reading:
     def _passed_the_beginning(self, empty: Read) -> bool | None:
         """Whether an empty answer's token is past the run's first opening; None: it has no time.
 
-        An equal time counts, but not behind mongos while the token is still the opening's: its
-        shards may hold changes of that very time, of which none has told yet.
+        An equal time counts, unless the token may hide changes of that time.
         """
         token = empty.resume_token
         time = self._source.time_of(Position(resume_token=token)) if token is not None else None
         if time is None or self.opened_at is None:
             return None
-        return time > self.opened_at or (time == self.opened_at and time != self._unmoved)
+        return time > self.opened_at or (time == self.opened_at and token != self._unmoved)
 
     def _note_scan(self, took_s: float, *, is_long: bool) -> None:
         self.scan_s += took_s if is_long else 0.0

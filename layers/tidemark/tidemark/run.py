@@ -263,10 +263,7 @@ class Run:
         progress.know(deployment)
         progress.observe(reader.opened_at)
         self._reading.opened(
-            progress.position,
-            reader.opened_at,
-            self._ports.clock.monotonic_s(),
-            is_sharded=deployment.is_sharded,
+            reader, self._ports.clock.monotonic_s(), is_sharded=deployment.is_sharded
         )
         if self.stream.read_ahead and not settlement.is_wary:
             return ReadAhead(reader, self.make_executor())

@@ -38,7 +38,7 @@ ALMOST_S = 0.1  # the driver gives up a round trip before the time is over
 
 
 class SlowAnswer(Exception):
-    """An answer without a limit did not come soon: the server may be filling it for long."""
+    """An answer did not come soon: the server may be filling it for long."""
 
 
 class Answers:
@@ -60,6 +60,7 @@ class Answers:
         self.timeout_s = 0.0  # of the read under way
         self.size = size
         self.operation_time: Timestamp | None = None
+        self.opening_token = opened.token if opened else None
         self.left: list[LeftCursor] = []
         self._replies = replies
         self._last: Reply | None = None
@@ -70,7 +71,9 @@ class Answers:
         """The next change, None where there is none; and the reply that it came with, if any."""
         if self.buffered:
             return stream.try_next(), self.hear()
-        stream._cursor._batch_size = self.size.next  # again each time: a resume makes a new cursor
+        if stream.alive and not stream._cursor.alive:
+            stream._resume()  # the driver would, too late for the new cursor's size
+        stream._cursor._batch_size = self.size.next
         began_s = time.monotonic()
         change = self._patiently(stream.try_next, began_s)
         reply = self.hear()
@@ -208,6 +211,7 @@ class MongoReader:
         kill: Kill,
     ) -> None:
         self.opened_at = intake.answers.operation_time
+        self.opening_token = intake.answers.opening_token
         self._intake = intake
         self._after = position
         self._reopened_raw = reopened_raw
