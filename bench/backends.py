@@ -42,7 +42,7 @@ def serve(kind: Kind, count: int, size_bytes: int, *options: str) -> Iterator[Se
     """Serve changes for the length of the block; `options` are the stub's own."""
     if kind == "stub":
         with stub(count, size_bytes, *options) as uri:
-            yield Served(uri, count, (changes.OPERATION_TIME.time, 1))
+            yield Served(uri, count, (changes.CLUSTER_TIME.time, 1))
         return
     with mongodb.given_or_embedded() as uri, MongoClient[dict[str, Any]](uri) as client:
         collection = f"changes_{size_bytes}"

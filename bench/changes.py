@@ -21,7 +21,8 @@ from servers.wire import ARRAY, array, document, fields, nested
 
 NAMESPACE = {"db": "bench", "coll": "changes"}
 BATCH_BYTES = 16_000_000  # what a server answers with at most: 16 MiB, less the reply's own fields
-OPERATION_TIME = Timestamp(1_710_235_815, 1)
+CLUSTER_TIME = Timestamp(1_710_235_815, 1)  # of every change
+OPERATION_TIME = Timestamp(0, 1)  # of every answer: each of the stub's tokens is past it
 AT = datetime(2024, 3, 12, 9, 30, 15, 123_000)
 ID = ObjectId("65f0c0ffee00112233445566")
 BLOCK, NEXT_BLOCK = "blockmrk", "nextmark"  # each as long as the eight digits written over it
@@ -72,7 +73,7 @@ def event(size_bytes: int, place: int) -> bytes:
     change: dict[str, Any] = {
         "_id": {"_data": token(BLOCK, place, CHANGE)},
         "operationType": "replace",
-        "clusterTime": OPERATION_TIME,
+        "clusterTime": CLUSTER_TIME,
         "documentKey": {"_id": ID},
     }
     if size_bytes >= 400:

@@ -49,7 +49,7 @@ def _one(costs: list[Cost]) -> Iterator[Figure]:
     names = {
         "dynamodb": ("requests to DynamoDB", "requests", at_most(2)),
         "mongodb": ("commands to MongoDB", "commands", None),
-        "ms": ("duration, of which 500 ms are two awaits", "ms", None),
+        "ms": ("duration, of which 250 ms are one await", "ms", None),
         "cpu_ms": ("CPU", "ms", None),
     }
     for key, (what, unit, target) in names.items():
@@ -69,7 +69,7 @@ def cost(served: dict[str, Any], streams: int) -> Cost:
     """In a child: a second run of all streams, when clients and positions are there."""
     counter = Counter()
     monitoring.register(counter)
-    several = [sides.fresh_stream(Timestamp(*served["start"]), idle_s=0.4) for _ in range(streams)]
+    several = [sides.fresh_stream(Timestamp(*served["start"])) for _ in range(streams)]
     container = sides.tidemark(served["uri"], *several)
     events = container_aws.client("dynamodb").meta.events
     events.register("before-send.dynamodb", counter.count_request)

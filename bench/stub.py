@@ -39,6 +39,7 @@ HELLO = {
     "maxWireVersion": 25,
 }
 BUILD = {"version": "8.0.0", "versionArray": [8, 0, 0, 0]}
+REFUSED = {"ok": 0.0, "code": 13, "codeName": "Unauthorized", "errmsg": "no oplog to look at"}
 DONE = {"ok": 1.0, "operationTime": OPERATION_TIME}
 
 
@@ -64,6 +65,8 @@ class Stub:
             return self._more(command)
         if name.lower() in {"hello", "ismaster"}:
             return bson.encode(HELLO | DONE)
+        if name in {"find", "serverStatus"}:
+            return bson.encode(REFUSED)
         if name.lower() == "buildinfo":
             return bson.encode(BUILD | DONE)
         return bson.encode(DONE)
