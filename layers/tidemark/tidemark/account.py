@@ -50,10 +50,11 @@ class Account:
         """The run reads from `position` on: what it is compared with at its end."""
         self._began_at = self._began_at or position
 
-    def not_had(self, answer: NotAcquired) -> None:
-        """The lag of a stream that nobody reads: from the time that was last heard."""
+    def not_had(self, answer: NotAcquired, timeout_s: float | None) -> None:
+        """What is known of a stream that nobody reads: its lag grows, and its headroom shrinks."""
         known = answer.checkpoint
         self._tell_lag(known, known.observed if known else None)
+        self.tell_headroom(known, timeout_s)
 
     def count(self) -> None:
         """How much was done so far."""
@@ -72,12 +73,12 @@ class Account:
         if progress.latest is not None:
             self.summary.position = str(progress.latest.position)
 
-    def tell_headroom(self, progress: Progress, timeout_s: float | None) -> None:
-        """How long until the position leaves the oplog; without a timeout there was no time."""
+    def tell_headroom(self, latest: Checkpoint | None, timeout_s: float | None) -> None:
+        """How much of the oplog is before the position; without a timeout there was no time."""
         window = OplogWindow(None, NO_TIME)
         if timeout_s is not None:
             window = self._ports.source.oplog_window(timeout_s=timeout_s)
-        headroom = headroom_s(self._time_of(progress.latest), window)
+        headroom = headroom_s(self._time_of(latest), window)
         self.summary.headroom_s, self.summary.headroom_reason = headroom.value, headroom.reason
 
     def tell_scanning(self, progress: Progress) -> None:

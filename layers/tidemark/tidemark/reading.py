@@ -7,11 +7,14 @@ a time, for a server may scan for long, or answer empty while changes wait. Wher
 form (Amazon DocumentDB), silence is the only evidence there is.
 """
 
-from bson.timestamp import Timestamp
+from typing import TYPE_CHECKING
 
 from tidemark.model import Position, Read, ReadEnd, Token
 from tidemark.ports import Reader, Source
 from tidemark.settings import StreamSettings
+
+if TYPE_CHECKING:
+    from bson.timestamp import Timestamp
 
 IDLE_S = 0.4  # of silence, where nothing else tells
 

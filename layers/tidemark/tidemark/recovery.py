@@ -9,6 +9,7 @@ our own, from a position that is certainly before it (`Progress.before`).
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeGuard
 
@@ -161,7 +162,7 @@ class Recovery:
             found = self._invalidate()
             token = found["_id"] if found else None
         if token is None or self._leads_nowhere(token):
-            self._jump(Loss("invalidate_refused"), _right_after(found) or self._known_right_after())
+            self._leave(Loss("invalidate_refused"), lambda: _right_after(found))
             return
         self._progress.pass_invalidate(token, found["clusterTime"] if found else None)
         self._progress.save()
@@ -195,13 +196,20 @@ class Recovery:
 
     def _leave_invalidate(self, error: HistoryLost | SourceRefused) -> None:
         """Go on right after the invalidate whose token was refused, by its time."""
+        known = self._known_right_after() if self._knows_its_time() else None
+        self._leave(
+            Loss("invalidate_refused", error.code),
+            lambda: known or _right_after(self._invalidate()),
+        )
+
+    def _leave(self, loss: Loss, right_after: Callable[[], Position | None]) -> None:
+        """Jump to right after the invalidate, as far as that can be known."""
         try:
-            to = self._known_right_after() if self._knows_its_time() else None
-            to = to or _right_after(self._invalidate()) or self._known_right_after()
-        except HistoryLost as lost:  # where it could be looked up, too: the policy decides
+            to = right_after() or self._known_right_after()
+        except HistoryLost as lost:  # also where it could have been looked up: the policy decides
             self._lose_history(lost)
         else:
-            self._jump(Loss("invalidate_refused", error.code), to)
+            self._jump(loss, to)
 
     def _knows_its_time(self) -> bool:
         """Whether the stored time is the invalidate's own, as it was looked up when it was met."""

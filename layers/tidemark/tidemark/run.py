@@ -157,7 +157,7 @@ class Run:
             raise
         self.step = "release"
         self._account.tell(progress)
-        self._account.tell_headroom(progress, self._asking_timeout_s())
+        self._account.tell_headroom(progress.latest, self._asking_timeout_s())
         self._account.tell_scanning(progress)
         progress.release()  # 8
         self.summary.error = None
@@ -361,12 +361,14 @@ class Run:
             status_reason=answer.status_reason,
         )
         if stop is not StopReason.LEASE_HELD:
-            self._account.not_had(answer)
+            self._account.not_had(answer, self._asking_timeout_s())
         return stop
 
     def _release_after(self, error: Exception, progress: Progress) -> None:
         """Give the lease back with what was delivered; a failure to do so hides no error."""
         self._account.tell(progress)
+        if not isinstance(error, SourceUnavailable):
+            self._account.tell_headroom(progress.latest, self._asking_timeout_s())
         held = self.held
         if held is None or held.is_over or isinstance(error, LeaseLost):
             return
