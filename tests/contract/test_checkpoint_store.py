@@ -43,7 +43,6 @@ STORED = Checkpoint(
     checkpointed_at_ms=NOW_MS,
     before=Position(operation_time=Timestamp(1_799_999_990, 1)),
     deployment="rs0",
-    unopened=True,
     observed=Observed(Timestamp(1_800_000_000, 3), NOW_MS - 7),
 )
 FAILED = Attempts(count=2, change_id="c" * 64, first_at_ms=NOW_MS - 5, alone=True, open=True)
@@ -181,6 +180,21 @@ def test_a_resting_stream_is_not_taken_and_says_why(bench: Bench, status: Status
     assert taken is not None
     assert taken.observed == STORED.observed  # which no comparison looks at
     assert "status_reason" not in bench.read()
+
+
+def test_a_position_of_a_former_edition_is_not_taken_for_what_was_stored_beside_another(
+    bench: Bench,
+) -> None:
+    """Both editions may run during a deployment: the former one leaves what it does not know."""
+    first = replace(STORED, position=Position(operation_time=Timestamp(1, 1)), unopened=True)
+    bench.store.save(bench.take().lease, first, NO_ATTEMPTS, expires_at_ms=0)
+    known = bench.take("second").checkpoint
+    assert known is not None
+    assert (known.before, known.unopened) == (STORED.before, True)
+    bench.write({"position_use": {"S": "token"}, "resume_token": {"S": '{"_data": "82FF"}'}})
+    moved = bench.take("second").checkpoint
+    assert moved is not None
+    assert (moved.before, moved.unopened) == (None, False)
 
 
 def test_a_newer_schema_is_refused_and_left_alone(bench: Bench) -> None:

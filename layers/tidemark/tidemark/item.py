@@ -29,7 +29,7 @@ from tidemark.model import (
 )
 
 SCHEMA_VERSION = 1
-_BEFORE = ("before_position_use", "before_resume_token", "before_operation_time")
+_BEFORE = ("before_of", "before_position_use", "before_resume_token", "before_operation_time")
 # An attribute of another type or form: what Extended JSON's own types raise is among these.
 _DAMAGE = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, BSONError)
 Item: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -53,7 +53,7 @@ def checkpoint_values(checkpoint: Checkpoint) -> Values:
     """
     return {
         **position_values(checkpoint.position),
-        **_before_values(checkpoint.before),
+        **_before_values(checkpoint),
         **_observed_values(checkpoint.observed),
         "cluster_time": _time_text(checkpoint.cluster_time),
         "change_wall_time_ms": checkpoint.change_wall_time_ms,
@@ -67,11 +67,16 @@ def checkpoint_values(checkpoint: Checkpoint) -> Values:
     }
 
 
-def _before_values(before: Position | None) -> Values:
-    """A position kept beside the stored one; all absent where none is."""
-    if before is None:
+def _before_values(checkpoint: Checkpoint) -> Values:
+    """A position kept beside the stored one, with the one that it belongs to; or all absent.
+
+    A former edition moves the position and leaves these as they are.
+    """
+    if checkpoint.before is None:
         return dict.fromkeys(_BEFORE)
-    return {f"before_{name}": value for name, value in position_values(before).items()}
+    before = position_values(checkpoint.before)
+    own = {f"before_{name}": value for name, value in before.items()}
+    return own | {"before_of": str(checkpoint.position)}
 
 
 def _observed_values(observed: Observed | None) -> Values:
@@ -176,17 +181,18 @@ def _understood() -> Iterator[None]:
 def _checkpoint_from(item: Item) -> Checkpoint | None:
     if "position_use" not in item:
         return None
+    position = _position_from(item)
     return Checkpoint(
-        position=_position_from(item),
+        position=position,
         definition=item["definition"]["S"],
         fingerprint=item["fingerprint"]["S"],
         cluster_time=_time_from(_text(item, "cluster_time")),
         change_wall_time_ms=_number(item, "change_wall_time_ms"),
         checkpointed_at_ms=_number(item, "checkpointed_at_ms") or 0,
         behind_invalidate=bool(_number(item, "behind_invalidate")),
-        before=_position_from(item, "before_") if _BEFORE[0] in item else None,
+        before=_before_from(item, position),
         deployment=_text(item, "deployment"),
-        unopened=bool(_number(item, "unopened")),
+        unopened=bool(_number(item, "unopened")) and position.operation_time is not None,
         observed=_observed_from(item),
     )
 
@@ -195,6 +201,11 @@ def _position_from(item: Item, prefix: str = "") -> Position:
     if _text(item, f"{prefix}position_use") == "token":
         return Position(resume_token=parse_token(item[f"{prefix}resume_token"]["S"]))
     return Position(operation_time=_time_from(item[f"{prefix}operation_time"]["S"]))
+
+
+def _before_from(item: Item, position: Position) -> Position | None:
+    is_its = _text(item, "before_of") == str(position)
+    return _position_from(item, "before_") if is_its else None
 
 
 def _observed_from(item: Item) -> Observed | None:

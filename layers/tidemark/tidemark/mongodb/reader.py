@@ -69,8 +69,8 @@ class Answers:
 
     def try_next(self, stream: Stream) -> tuple[Any, Reply | None]:
         """The next change, None where there is none; and the reply that it came with, if any."""
-        if self.buffered:
-            return stream.try_next(), self.hear()
+        if self.buffered:  # the driver makes no request
+            return stream.try_next(), None
         if stream.alive and not stream._cursor.alive:
             stream._resume()  # the driver would, too late for the new cursor's size
         stream._cursor._batch_size = self.size.next
