@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from aws_lambda_powertools import Logger
 
-import embedded_tokens
 from tidemark.deadletters import QueueDeadLetters
 from tidemark.dynamodb import CLIENT, DynamoCheckpoints
 from tidemark.invocation import Tidemark
@@ -131,10 +130,7 @@ def service(
     recorder, logger = deliver or Recorder(), Logger(service=uuid.uuid4().hex, stream=log)
     dynamodb = boto3.client("dynamodb", config=sdk)
     source = MongoSource(
-        settings,
-        connection_string or (lambda: settings.uri or ""),
-        log_connected(logger),
-        embedded_tokens.time_of,
+        settings, connection_string or (lambda: settings.uri or ""), log_connected(logger)
     )
     tidemark = Tidemark(
         settings=settings,

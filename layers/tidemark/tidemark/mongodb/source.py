@@ -21,7 +21,7 @@ from tidemark.errors import (
     SourceUnreachable,
     TidemarkError,
 )
-from tidemark.model import Change, Deployment, OplogWindow, Position, Token
+from tidemark.model import Change, Deployment, OplogWindow, Position
 from tidemark.mongodb.answer_size import AnswerSize
 from tidemark.mongodb.capabilities import (
     NEEDS_REPLICA_SET,
@@ -53,22 +53,17 @@ T = TypeVar("T")
 
 
 class MongoSource:
-    """Change streams of one deployment, through the container's one client.
-
-    `time_of_token` reads the time out of a token, for observation; None where it cannot.
-    """
+    """Change streams of one deployment, through the container's one client."""
 
     def __init__(
         self,
         settings: Settings,
         connection_string: Callable[[], str],
         on_connected: Callable[[Capabilities], None] = lambda _: None,
-        time_of_token: Callable[[Token], Timestamp | None] = time_of,
     ) -> None:
         self._max_await_ms = settings.max_await_ms
         self._clients = Clients(settings, connection_string)
         self._on_connected = on_connected
-        self._time_of_token = time_of_token
         self._oplog = Oplog()
         self._old: Client | None = None  # of an earlier invocation
         self._is_reached = False  # a server has answered once
@@ -100,7 +95,7 @@ class MongoSource:
         """The server's time of a position; see `ports.Source`."""
         if position.operation_time is not None:
             return position.operation_time
-        return self._time_of_token(position.resume_token or {})
+        return time_of(position.resume_token or {})
 
     def oplog_window(self, *, timeout_s: float) -> OplogWindow:
         """The oldest and the newest time of the oplog; see `ports.Source`."""
