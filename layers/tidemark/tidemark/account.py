@@ -107,7 +107,7 @@ class Account:
             self._time_of(latest),
             observed,
             self._ports.clock.time_ms(),
-            is_caught_up=self.summary.stop_reason is StopReason.CAUGHT_UP,
+            is_at_end=self._reading.is_at_end,
         )
         self.summary.lag_ms, self.summary.lag_reason = lag.value, lag.reason
 

@@ -23,18 +23,18 @@ class Known:
 
 
 def lag_ms(
-    position_time: Timestamp | None, observed: Observed | None, now_ms: int, *, is_caught_up: bool
+    position_time: Timestamp | None, observed: Observed | None, now_ms: int, *, is_at_end: bool
 ) -> Known:
     """How far `position_time` is behind the server's own time, ms; never less than it is.
 
     The server's time is that of its last answer, and runs on by our clock since then: but not for a
-    run that has just proved to be caught up.
+    run whose last read came to the oplog's end.
     """
     if position_time is None:
         return Known(None, UNREADABLE)
     if observed is None:
         return Known(None, NO_SERVER_TIME)
-    since_ms = 0 if is_caught_up else max(0, now_ms - observed.at_ms)
+    since_ms = 0 if is_at_end else max(0, now_ms - observed.at_ms)
     return Known(_between_ms(position_time, observed.operation_time) + since_ms)
 
 

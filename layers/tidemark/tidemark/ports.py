@@ -67,7 +67,7 @@ class Reader(Protocol):
 
     @property
     def operation_time(self) -> Timestamp | None:
-        """The server's time at its last answer."""
+        """The server's time at the last answer of the last read; None where none came."""
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
         """The next changes: at the limits, on an empty answer, or where the server closes.

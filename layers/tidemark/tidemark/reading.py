@@ -23,13 +23,14 @@ class Reading:
     """The reads of one run.
 
     `opened_at`: the server's time as the run first opened the stream. `scan_s`: how long reads took
-    that had not come to the end. `has_reached_end`: whether one has.
+    that had not come to the end. `has_reached_end`: whether one has; `is_at_end`: the last one.
     """
 
     def __init__(self, stream: StreamSettings, source: Source, await_s: float) -> None:
         self.opened_at: Timestamp | None = None
         self.scan_s = 0.0
         self.has_reached_end = False
+        self.is_at_end = False
         self._idle_s = stream.idle_s
         self._source = source
         self._await_s = await_s
@@ -48,6 +49,7 @@ class Reading:
 
     def is_caught_up(self, read: Read, *, took_s: float, now_s: float) -> bool:
         """Whether `read` proves that everything was read that there was when the run began."""
+        self.is_at_end = False
         if read.end is not ReadEnd.EMPTY:
             self._quiet_since_s = now_s
             self._note_scan(took_s, is_long=not read.changes or took_s > self._await_s)
@@ -56,7 +58,7 @@ class Reading:
         if passed is False:
             self._note_scan(took_s, is_long=True)
             return False
-        self.has_reached_end = True
+        self.has_reached_end = self.is_at_end = True
         least_s = self._idle_s if self._idle_s is not None else 0.0 if passed else IDLE_S
         return now_s - (self._quiet_since_s or 0.0) >= least_s
 

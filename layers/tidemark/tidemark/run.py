@@ -253,14 +253,14 @@ class Run:
         return stop
 
     def _opened(self, progress: Progress, settlement: Settlement) -> Reader:
+        deployment = self._ports.source.deployment(timeout_s=self._left_s())
+        progress.know(deployment)
         reader = self._ports.source.open(
             self.stream,
             progress.position,
             timeout_s=self._left_s(),
             batch_size=1 if settlement.is_wary else None,
         )
-        deployment = self._ports.source.deployment(timeout_s=self._left_s())
-        progress.know(deployment)
         progress.observe(reader.opened_at)
         self._reading.opened(
             reader, self._ports.clock.monotonic_s(), is_sharded=deployment.is_sharded

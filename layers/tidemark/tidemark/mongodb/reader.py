@@ -45,7 +45,7 @@ class Answers:
     """What the server has said to one stream beside the changes.
 
     `buffered`: how many changes of its last answer the driver still holds. `size`: how many to ask
-    for. `operation_time`: the newest that was heard. `left`: cursors whose scan may still go on.
+    for. `operation_time`: the newest of a read's answers. `left`: cursors that may still be at work.
     `closing_tells`: whether the token of a closing answer is the invalidate's own.
     """
 
@@ -95,6 +95,10 @@ class Answers:
             if error.timeout and is_own:
                 raise SlowAnswer from error
             raise
+
+    def begin_read(self, timeout_s: float) -> None:
+        """A read begins: its own answers count."""
+        self.timeout_s, self.operation_time = timeout_s, None
 
     def hear(self) -> Reply | None:
         """The reply that came since the last call, None where none did."""
@@ -220,7 +224,7 @@ class MongoReader:
 
     @property
     def operation_time(self) -> Timestamp | None:
-        """The server's time at its last answer; see `ports.Reader`."""
+        """The server's time at the last read's last answer; see `ports.Reader`."""
         return self._intake.answers.operation_time
 
     def read(self, limits: ReadLimits, *, timeout_s: float) -> Read:
@@ -229,7 +233,7 @@ class MongoReader:
             raise self._failure
         changes: list[Change] = []
         until_s = time.monotonic() + timeout_s
-        self._intake.answers.timeout_s = timeout_s
+        self._intake.answers.begin_read(timeout_s)
         try:
             with translated("reading the stream"), pymongo.timeout(timeout_s):
                 return self._moved(self._take(changes, limits))
