@@ -45,7 +45,7 @@ class Answers:
     """What the server has said to one stream beside the changes.
 
     `buffered`: how many changes of its last answer the driver still holds. `size`: how many to ask
-    for. `operation_time`: the newest of a read's answers. `left`: cursors that may still be at work.
+    for. `operation_time`: the newest of a read's answers. `left`: cursors that may yet be at work.
     `closing_tells`: whether the token of a closing answer is the invalidate's own.
     """
 
