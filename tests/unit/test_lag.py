@@ -16,10 +16,10 @@ SECONDS = st.integers(min_value=1, max_value=2**31)
 INCREMENTS = st.integers(min_value=0, max_value=2**31)
 
 
-def lag(position: Timestamp | None, *, later_ms: int = 0, is_caught_up: bool = False) -> Known:
+def lag(position: Timestamp | None, *, later_ms: int = 0, is_at_end: bool = False) -> Known:
     """The lag of a position, so long after the server has told `NOW`."""
     observed = Observed(NOW, HEARD_MS)
-    return lag_ms(position, observed, HEARD_MS + later_ms, is_caught_up=is_caught_up)
+    return lag_ms(position, observed, HEARD_MS + later_ms, is_at_end=is_at_end)
 
 
 def test_a_position_of_the_servers_own_time_has_no_lag() -> None:
@@ -54,14 +54,14 @@ def test_a_clock_that_was_set_back_makes_no_lag_smaller() -> None:
 
 
 def test_a_run_that_has_proved_to_be_caught_up_is_not_aged() -> None:
-    assert lag(NOW, later_ms=90_000, is_caught_up=True) == Known(0)
+    assert lag(NOW, later_ms=90_000, is_at_end=True) == Known(0)
 
 
 def test_what_is_not_known_is_told_as_unknown() -> None:
     """G12: a reason in the place of 0."""
     assert lag(None) == Known(None, UNREADABLE)
-    assert lag_ms(NOW, None, HEARD_MS, is_caught_up=False) == Known(None, NO_SERVER_TIME)
-    assert lag(None, is_caught_up=True) == Known(None, UNREADABLE)
+    assert lag_ms(NOW, None, HEARD_MS, is_at_end=False) == Known(None, NO_SERVER_TIME)
+    assert lag(None, is_at_end=True) == Known(None, UNREADABLE)
 
 
 @given(SECONDS, INCREMENTS, SECONDS, INCREMENTS, st.integers(0, 999), st.integers(0, 999))
@@ -70,7 +70,7 @@ def test_a_lag_is_never_below_the_true_one(
 ) -> None:
     """G12: whatever the milliseconds are that a timestamp does not hold."""
     position, server = Timestamp(seconds, increment), Timestamp(later_seconds, later_increment)
-    known = lag_ms(position, Observed(server, HEARD_MS), HEARD_MS, is_caught_up=False)
+    known = lag_ms(position, Observed(server, HEARD_MS), HEARD_MS, is_at_end=False)
     true_ms = (later_seconds * 1000 + later_ms) - (seconds * 1000 + ms)
     assert known.value is not None
     assert known.value >= (true_ms if position < server else 0)

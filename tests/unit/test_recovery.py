@@ -906,10 +906,6 @@ def test_an_invalidates_token_of_the_first_edition_is_left_by_the_time_beside_it
     assert [gap.reason for gap in stage.store.gaps] == ["invalidate_refused"]
 
 
-NOT_ASKED = "the run fails for ever: the stored time is asked for outside what asks the policy"
-
-
-@pytest.mark.xfail(reason=NOT_ASKED, raises=AssertionError)
 def test_an_invalidates_token_without_any_time_is_for_the_policy_to_leave() -> None:
     """G7: never from now on by itself."""
     stage = of_the_first_edition("cluster_time")
@@ -920,7 +916,6 @@ def test_an_invalidates_token_without_any_time_is_for_the_policy_to_leave() -> N
     assert stage.run().stop_reason is StopReason.HALTED
 
 
-@pytest.mark.xfail(reason=NOT_ASKED, raises=AssertionError)
 def test_the_policy_may_leave_it_for_the_earliest_and_lose_nothing() -> None:
     """G1, G7: again from the oplog's beginning, with a record."""
     stage = of_the_first_edition("cluster_time", on_history_lost="earliest")

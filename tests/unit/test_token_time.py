@@ -61,10 +61,6 @@ def test_what_is_no_token_of_mongodbs_has_no_time(token: dict[str, Any]) -> None
     assert time_of(token) is None
 
 
-LOOSE = "int() takes signs, spaces, underscores and other scripts' digits for hexadecimal text"
-
-
-@pytest.mark.xfail(reason=LOOSE, raises=AssertionError)
 @pytest.mark.parametrize("digits", ["+2E2EE54", " 2E2EE54", "6_E2EE54", "٦٢٦٢٦٢٦٢"])
 def test_what_only_python_takes_for_digits_has_no_time(digits: str) -> None:
     assert time_of({"_data": f"82{digits}00000002"}) is None

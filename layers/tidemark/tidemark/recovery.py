@@ -196,10 +196,10 @@ class Recovery:
 
     def _leave_invalidate(self, error: HistoryLost | SourceRefused) -> None:
         """Go on right after the invalidate whose token was refused, by its time."""
-        known = self._known_right_after() if self._knows_its_time() else None
+        looked_up = not self._knows_its_time()
         self._leave(
             Loss("invalidate_refused", error.code),
-            lambda: known or _right_after(self._invalidate()),
+            lambda: _right_after(self._invalidate()) if looked_up else None,
         )
 
     def _leave(self, loss: Loss, right_after: Callable[[], Position | None]) -> None:
