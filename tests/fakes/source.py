@@ -304,6 +304,9 @@ class ScriptedReader:
         self._is_over = read.end in (ReadEnd.INVALIDATED, ReadEnd.GIVEN_UP)
         return read
 
+    def interrupt(self, *, timeout_s: float) -> None:
+        """See `ports.Reader`: nobody else can be at work here."""
+
     def close(self, *, timeout_s: float) -> bool:  # noqa: ARG002 - it never stalls
         """End the stream, and the scan that it has left behind."""
         self._source.open_readers -= not self._is_closed
