@@ -8,12 +8,12 @@ history, until it makes a call to which there is no answer yet. Each history is 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fakes import RecordingTelemetry
-from simulation.scope.cases import EPOCH_MS, SKEW_S, STREAM
+from simulation.scope.cases import EPOCH_MS, SKEW_S, STREAM, in_jumps
 from simulation.scope.parts import frozen
 from tidemark.budget import Budget
 from tidemark.errors import TidemarkError
@@ -22,7 +22,7 @@ from tidemark.ports import Ports
 from tidemark.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from simulation.scope.cases import Case
     from tidemark.model import StreamSummary
@@ -62,34 +62,49 @@ Event: TypeAlias = Answer | Freeze | Renewal
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call of a port that waits for its answer."""
+    """A call of a port that waits for its answer. Calls of equal effect have equal numbers."""
 
     port: str
     name: str
     args: tuple[Any, ...]
     named: dict[str, Any]
+    number: int = 0
 
-    def __str__(self) -> str:
-        return f"{self.port}.{self.name}"
+    @property
+    def key(self) -> Hashable:
+        """Equal for calls that have the same effect: a time counts by its jump, a timeout not."""
+        named = [(name, _coarse(name, value)) for name, value in self.named.items()]
+        return (self.port, self.name, frozen(self.args), frozenset(named))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """A run up to here. `call` waits for its answer; None where the run has come to its end.
+    """A run up to here: `event` came last, behind `parent`; None as it begins.
 
+    `call` waits for its answer; None where the run has come to its end, as `summary` says.
     `renewal`: the call that the keeper makes, where it finds the lease's renewal due. `token`: the
     fencing token of its lease, 0 without one.
     """
 
     number: int
-    container: int
-    began_s: float
-    events: tuple[Event, ...]
+    parent: History | None
+    event: Event | None
     call: Call | None
     renewal: Call | None
     token: int
-    summary: StreamSummary
-    telemetry: RecordingTelemetry
+    was_frozen: bool
+    summary: StreamSummary | None
+    telemetry: RecordingTelemetry | None
+
+    @property
+    def events(self) -> list[Event]:
+        """What the run has lived through, in order."""
+        events: list[Event] = []
+        at: History | None = self
+        while at is not None and at.event is not None:
+            events.append(at.event)
+            at = at.parent
+        return events[::-1]
 
 
 class Histories:
@@ -97,46 +112,66 @@ class Histories:
 
     def __init__(self, case: Case) -> None:
         self._case = case
-        self._known: dict[Hashable, History] = {}
-        self._events: dict[Hashable, int] = {}
+        self._begun: dict[tuple[int, float], History] = {}
+        self._behind: dict[tuple[int, int], History] = {}
+        self._origins: dict[int, tuple[int, float]] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._event_numbers: dict[int, tuple[int, Event]] = {}
 
     def begun(self, container: int, began_s: float) -> History:
         """A run that waits at its first call."""
-        return self._history(("begun", container, began_s), container, began_s, ())
+        origin = (container, began_s)
+        if origin not in self._begun:
+            self._begun[origin] = self._executed(origin, None, None)
+        return self._begun[origin]
 
     def after(self, history: History, event: Event) -> History:
         """The run goes on from `history` to its next call."""
         key = (history.number, self.number(event))
-        events = (*history.events, event)
-        return self._history(key, history.container, history.began_s, events)
+        known = self._behind.get(key)
+        if known is None:
+            origin = self._origins[history.number]
+            known = self._behind[key] = self._executed(origin, history, event)
+        return known
 
     def number(self, event: Event) -> int:
         """Equal events have equal numbers."""
-        return self._events.setdefault(frozen(event), len(self._events))
+        known = self._event_numbers.get(id(event))
+        if known is None:
+            number = self._number_of(("event", frozen(event)))
+            known = self._event_numbers[id(event)] = (number, event)  # kept: its id stays its own
+        return known[0]
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._origins)
 
-    def _history(
-        self, key: Hashable, container: int, began_s: float, events: tuple[Event, ...]
+    def _executed(
+        self, origin: tuple[int, float], parent: History | None, event: Event | None
     ) -> History:
-        known = self._known.get(key)
-        if known is None:
-            rerun = Rerun(self._case, container, began_s, events)
-            rerun.execute()
-            known = History(
-                number=len(self._known),
-                container=container,
-                began_s=began_s,
-                events=events,
-                call=rerun.call,
-                renewal=rerun.renewal,
-                token=rerun.run.held.lease.fencing_token if rerun.run.held else 0,
-                summary=rerun.run.summary,
-                telemetry=rerun.telemetry,
-            )
-            self._known[key] = known
-        return known
+        before = parent.events if parent else []
+        rerun = Rerun(self._case, *origin, [*before, event] if event else before)
+        rerun.execute()
+        call, held = rerun.call, rerun.run.held
+        history = History(
+            number=len(self._origins),
+            parent=parent,
+            event=event,
+            call=self._numbered(call),
+            renewal=self._numbered(rerun.renewal),
+            token=held.lease.fencing_token if held else 0,
+            was_frozen=isinstance(event, Freeze) or (parent is not None and parent.was_frozen),
+            summary=None if call else rerun.run.summary,
+            telemetry=None if call else rerun.telemetry,
+        )
+        self._origins[history.number] = origin
+        del rerun.run  # which refers back to it: nothing waits for the collector of cycles
+        return history
+
+    def _numbered(self, call: Call | None) -> Call | None:
+        return call and replace(call, number=self._number_of(call.key))
+
+    def _number_of(self, key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
 
 class Rerun:
@@ -144,9 +179,7 @@ class Rerun:
 
     may_hang_on_a_change = True
 
-    def __init__(
-        self, case: Case, container: int, began_s: float, events: tuple[Event, ...]
-    ) -> None:
+    def __init__(self, case: Case, container: int, began_s: float, events: Sequence[Event]) -> None:
         self.call: Call | None = None
         self.renewal: Call | None = None
         self.telemetry = RecordingTelemetry()
@@ -180,6 +213,8 @@ class Rerun:
             raise Unanswered
         self._pass_time(is_behind=False)
         answer = self._take()
+        if name == "acquire":  # an owner's name is drawn at random; here it is the container's
+            args = (args[0], self._name)
         if not isinstance(answer, Answer):
             self.call, self.renewal = self._stopped_at(Call(port, name, args, named))
             raise Unanswered
@@ -208,7 +243,7 @@ class Rerun:
     def _ports(self) -> Ports:
         source, store = AskedPort(self, "source"), AskedPort(self, "store")
         sink, letters = AskedPort(self, "sink"), AskedPort(self, "letters")
-        return Ports(source, store, sink, letters, self, self.telemetry)  # type: ignore[arg-type]
+        return Ports(source, store, sink, letters, self, self.telemetry)
 
     def _stopped_at(self, call: Call) -> tuple[Call, Call | None]:
         """The call that has no answer yet, and the one that the keeper would make meanwhile."""
@@ -265,6 +300,12 @@ class AskedPort:
     def __getattr__(self, name: str) -> Any:
         """A method of the port."""
         return partial(self._rerun.ask, self._port, name)
+
+
+def _coarse(name: str, value: Any) -> Hashable:
+    if name.endswith("_s"):
+        return value is None or value > 1  # no server in this scope takes longer than a second
+    return in_jumps(value) if name.endswith("_ms") else frozen(value)
 
 
 def _given(answer: Answer) -> Any:

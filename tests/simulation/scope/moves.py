@@ -9,7 +9,7 @@ from simulation.scope.histories import Freeze, Renewal
 from simulation.scope.runs import Live, asked, gone_on, leaves_no_trace, unnoticed
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Iterator
 
     from simulation.scope.scene import Scene, Trouble, World
 
@@ -19,7 +19,15 @@ LAST_JUMPS = 20  # when the last run begins: long behind everything else
 SKEWS_S = (0.0, 0.001, 0.002)  # two runs never write a gap in the very same millisecond
 FREEZES = ("freeze", "stop")  # before the call is made; the monotonic clock runs on, or stops
 LATE_FREEZES = ("gofreeze", "gostop")  # behind the call's effect, before its answer is noticed
-FAULTY = frozenset({"drop", "lose", "crash", "lost", "fails", *FREEZES, *LATE_FREEZES})
+FROZEN = {
+    (stops, is_behind): Freeze(JUMP_S, stops, is_behind)
+    for stops in (False, True)
+    for is_behind in (False, True)
+}
+TROUBLES: dict[str, Trouble] = {"lost": "answer_lost", "fails": "delivery_fails"}
+BEGIN = "begin"  # and its first call: "begin", "beginlost", "begingofreeze", "begingostop"
+FAULTS = ("lost", "fails", *FREEZES, *LATE_FREEZES)
+FAULTY = frozenset({"drop", "lose", "crash", *FAULTS, *(BEGIN + fault for fault in FAULTS)})
 
 Slot: TypeAlias = Live | Literal["idle", "over"]
 
@@ -33,13 +41,6 @@ class State(NamedTuple):
     faults: int  # that may still happen
     has_dropped: bool
     jumps: int
-
-    @property
-    def key(self) -> Hashable:
-        """Equal for equal states."""
-        numbers = tuple(part.number for part in self.world)
-        slots = tuple(slot.key if isinstance(slot, Live) else slot for slot in self.slots)
-        return (*numbers, *slots, self.written, self.faults, self.has_dropped)
 
     @property
     def runs(self) -> list[tuple[int, Live]]:
@@ -78,13 +79,11 @@ def moves_from(scene: Scene, state: State) -> Iterator[Move]:
     faults = scene.case.faults if state.faults else frozenset()
     alone = _first_in_any_order(scene, state)
     if alone is not None:
-        yield from _run_moves(*alone, faults)
+        yield Move("go", alone)
         return
     yield from _server_moves(scene, state, faults)
-    if "idle" in state.slots:  # nothing tells one from the other: the first to begin is the first
-        yield Move("begin", state.slots.index("idle"))
-        if not state.runs and scene.lease_is_held(state.world):
-            yield Move("wait")  # its holder is dead, and there is nobody who would be harmed
+    if "idle" in state.slots:
+        yield from _beginnings(scene, state, faults)
     for container, run in state.runs:
         yield from _run_moves(container, run, faults)
 
@@ -99,15 +98,20 @@ def after(scene: Scene, state: State, move: Move) -> State:
         return _jumped(scene, state)
     if move.number is None:
         raise AssertionError(f"whose move is {move.name}?")
-    if move.name == "begin":
-        began_s = state.jumps * JUMP_S + SKEWS_S[move.number]
-        return state.with_slot(move.number, Live(scene.histories.begun(move.number, began_s)))
     if move.name == "crash":
         return state.with_slot(move.number, "over")
-    run = state.slots[move.number]
+    run = _run_of(scene, state, move, move.number)
+    return _after_run(scene, state.with_slot(move.number, run), move, run)
+
+
+def _run_of(scene: Scene, state: State, move: Move, container: int) -> Live:
+    if move.name.startswith(BEGIN):
+        began_s = state.jumps * JUMP_S + SKEWS_S[container]
+        return Live(scene.histories.begun(container, began_s))
+    run = state.slots[container]
     if not isinstance(run, Live):
-        raise AssertionError(f"{move} is not possible: the run is {run}")
-    return _after_run(scene, state, move, run)
+        raise TypeError(f"{move} cannot happen: the run is {run}")
+    return run
 
 
 def settle_the_rest(scene: Scene, state: State) -> None:
@@ -133,28 +137,39 @@ def _after_server(scene: Scene, state: State, move: Move) -> State:
 
 
 def _after_run(scene: Scene, state: State, move: Move, run: Live) -> State:
-    container = move.number or 0
-    if move.name == "renew":
-        world, answer = scene.renewed(state.world, run.history, state.jumps)
-        run = run._replace(history=scene.histories.after(run.history, Renewal(answer)))
-        return state._replace(world=world).with_slot(container, run)
-    if move.name in LATE_FREEZES:
+    container, how = move.number or 0, move.name.removeprefix(BEGIN)
+    if how == "renew":
+        return _renewed(scene, state, container, run)
+    if how in LATE_FREEZES:
         answered = asked(scene, state.world, run, state.jumps)
         state = state._replace(world=answered.world)
         state = state.with_slot(container, unnoticed(scene, run, answered))
-    if move.name in (*FREEZES, *LATE_FREEZES):
-        return _frozen(scene, state, container, monotonic_stops=move.name.endswith("stop"))
-    troubles: dict[str, Trouble] = {"lost": "answer_lost", "fails": "delivery_fails"}
-    trouble = troubles.get(move.name, "")
-    world, run = gone_on(scene, state.world, run, state.jumps, trouble)
-    return state._replace(world=world).with_slot(container, "over" if run.is_over else run)
+    if how in (*FREEZES, *LATE_FREEZES):
+        return _frozen(scene, state, container, monotonic_stops=how.endswith("stop"))
+    world, run = gone_on(scene, state.world, run, state.jumps, TROUBLES.get(how, ""))
+    return state._replace(world=world).with_slot(container, _slot(run, world == state.world))
+
+
+def _renewed(scene: Scene, state: State, container: int, run: Live) -> State:
+    if run.history.renewal is None:
+        raise AssertionError("no renewal is due")
+    done = scene.asked(state.world, run.reader, run.history.renewal, state.jumps)
+    run = run._replace(history=scene.histories.after(run.history, Renewal(done.answer)))
+    return state._replace(world=done.world).with_slot(container, run)
+
+
+def _slot(run: Live, has_left_no_trace: bool) -> Slot:
+    """What a run leaves; one that was turned away leaves its container as it was before."""
+    if not run.is_over:
+        return run
+    return "idle" if has_left_no_trace and not run.history.token else "over"
 
 
 def _frozen(scene: Scene, state: State, container: int, *, monotonic_stops: bool) -> State:
     """Time passes beyond every lease; for others at work too, whose clocks run on."""
     for each, run in state.runs:
         stops = monotonic_stops and each == container
-        freeze = Freeze(JUMP_S, stops, is_behind=bool(run.unseen))
+        freeze = FROZEN[stops, bool(run.unseen)]
         if run.unseen:
             thawed = run._replace(unseen=(*run.unseen, freeze))
         else:
@@ -190,58 +205,70 @@ def _server_moves(scene: Scene, state: State, faults: frozenset[str]) -> Iterato
                 yield Move("lose", keep)
 
 
+def _beginnings(scene: Scene, state: State, faults: frozenset[str]) -> Iterator[Move]:
+    """A run begins, with its first call.
+
+    Nothing tells the containers from each other: the first to begin is the first. A freeze before
+    its first call would be no more than a later beginning.
+    """
+    container = state.slots.index("idle")
+    yield Move(BEGIN, container)
+    if "answer_lost" in faults:
+        yield Move(BEGIN + "lost", container)
+    if "freeze" in faults:
+        yield from (Move(BEGIN + name, container) for name in LATE_FREEZES)
+    if not state.runs and scene.lease_is_held(state.world):
+        yield Move("wait")  # its holder is dead, and there is nobody who would be harmed
+
+
 def _run_moves(container: int, run: Live, faults: frozenset[str]) -> Iterator[Move]:
     yield Move("go", container)
     if run.history.renewal is not None and not run.unseen:
         yield Move("renew", container)
-    if "crash" in faults and run.history.events:
+    if "crash" in faults:
         yield Move("crash", container)
-    if "freeze" in faults:
-        yield from (Move(name, container) for name in _freezes(run))
+    if "freeze" in faults and not run.was_frozen:
+        yield from (Move(name, container) for name in (*FREEZES, *LATE_FREEZES))
     if "answer_lost" in faults and run.port == "store":
         yield Move("lost", container)
     if "delivery_fails" in faults and run.port == "sink":
         yield Move("fails", container)
 
 
-def _freezes(run: Live) -> tuple[str, ...]:
-    """How it can be frozen. Before its first call: as if it had begun later."""
-    if run.unseen:
-        return FREEZES
-    return (*FREEZES, *LATE_FREEZES) if run.history.events else LATE_FREEZES
+def _first_in_any_order(scene: Scene, state: State) -> int | None:
+    """A container whose next step can be moved before every step of others without a difference.
 
-
-def _first_in_any_order(scene: Scene, state: State) -> tuple[int, Live] | None:
-    """A run whose next step can be moved before every step of others without a difference.
-
-    It is about to make its first call, for only a jump of time tells it from one that has not
-    begun; or it leaves no trace; or nobody can see or change what the server tells it.
+    Its run leaves no trace; or nobody can see or change any more what the server tells it.
     """
     for container, run in state.runs:
-        if not run.history.events or _is_lost(scene, state, run):
-            return container, run
+        if _is_lost(scene, state, run):
+            return container
     if state.faults or state.written < len(scene.case.script) or "idle" in state.slots:
         return None
     if any(not run.history.token for _, run in state.runs):  # it could yet take the lease
         return None
-    asking = [each for each in state.runs if each[1].waits_for_server]
-    return asking[0] if asking else None
+    return next((each for each, run in state.runs if run.waits_for_server), None)
 
 
 def _is_lost(scene: Scene, state: State, run: Live) -> bool:
-    """Whether another has taken its lease, and it ends without touching anything any more.
+    """Whether it was turned away, or another has taken its lease, and it ends without a trace.
 
     It is tried out, alone, with everything that the server may yet hold when it is asked.
     """
-    if not run.history.token or scene.fencing_token(state.world) <= run.history.token:
+    if run.history.token and scene.fencing_token(state.world) <= run.history.token:
         return False
     futures = _futures(scene, state)
     return all(leaves_no_trace(scene, world, run, state.jumps) for world in futures)
 
 
 def _futures(scene: Scene, state: State) -> Iterator[World]:
+    faults = scene.case.faults if state.faults else frozenset()
     world = state.world
     for place in range(state.written, len(scene.case.script) + 1):
-        yield from (world, _dropped(scene, world), scene.pruned(world, 0))
+        yield world
+        if "drop" in faults and not state.has_dropped:
+            yield _dropped(scene, world)
+        if "history_lost" in faults:
+            yield scene.pruned(world, 0)
         if place < len(scene.case.script):
             world = scene.written(world, scene.case.script[place], place)

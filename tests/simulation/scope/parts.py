@@ -1,4 +1,4 @@
-"""Fakes that can be set back: what their attributes hold is their state, and equal states are one."""
+"""Fakes that can be set back: what their attributes hold is their state."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def frozen(value: Any) -> Hashable:
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...] | None:
+def _names(kind: Hashable) -> tuple[str, ...] | None:
     """The fields of a dataclass that count."""
-    if not is_dataclass(kind):
+    if not isinstance(kind, type) or not is_dataclass(kind):
         return None
     return tuple(field.name for field in fields(kind) if not _is_time(field.name))
 

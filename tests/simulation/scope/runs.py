@@ -9,7 +9,7 @@ from simulation.scope.scene import Violated
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    from simulation.scope.histories import Event, History
+    from simulation.scope.histories import Event, Histories, History
     from simulation.scope.parts import Part
     from simulation.scope.scene import Asked, Scene, Trouble, World
 
@@ -41,25 +41,28 @@ class Live(NamedTuple):
         return self.port in SERVER
 
     @property
+    def was_frozen(self) -> bool:
+        """Whether it has lived through a jump of time."""
+        return bool(self.unseen) or self.history.was_frozen
+
+    @property
     def is_over(self) -> bool:
         """Whether the run has come to its end."""
         return not self.unseen and self.history.call is None
 
-    @property
-    def key(self) -> Hashable:
+    def key(self, histories: Histories) -> Hashable:
         """Equal for equal runs."""
         reader = self.reader.number if self.reader else None
-        return (self.history.number, reader, self.empty_at, self.end_at_opening, self.unseen_key)
-
-    @property
-    def unseen_key(self) -> Hashable:
-        """Equal for what will be noticed equally."""
-        return tuple(repr(event) for event in self.unseen)
+        unseen = tuple(map(histories.number, self.unseen))
+        return (self.history.number, reader, self.empty_at, self.end_at_opening, unseen)
 
 
 def asked(scene: Scene, world: World, run: Live, jumps: int, trouble: Trouble = "") -> Asked:
     """What its call does. Raises Violated."""
-    return scene.asked(world, run.reader, run.history, jumps, trouble)
+    call = run.history.call
+    if call is None:
+        raise AssertionError("a run that has ended asks nothing")
+    return scene.asked(world, run.reader, call, jumps, trouble)
 
 
 def unnoticed(scene: Scene, run: Live, answered: Asked) -> Live:
@@ -111,6 +114,7 @@ def _with_effect(scene: Scene, run: Live, answered: Asked) -> Live:
 
 def _judged(scene: Scene, world: World, run: Live) -> World:
     """The world once the truth has seen where the run has come to."""
-    if run.history.call is not None:
-        return scene.arrived(world, run.history)
+    call = run.history.call
+    if call is not None:
+        return scene.arrived(world, call)
     return scene.ended(world, run.history, run.reader, run.empty_at, run.end_at_opening)

@@ -6,13 +6,14 @@ is worked out once, on the fakes, and remembered.
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from fakes import MemoryStore, ScriptedSource, SinkFailed, StoreFault
 from fakes.source import ScriptedReader
 from simulation.scope import verdict
-from simulation.scope.cases import EPOCH_MS, JUMP_S, STREAM
+from simulation.scope.cases import EPOCH_MS, JUMP_MS, LONG_AGO_MS, STREAM, in_jumps
 from simulation.scope.histories import Answer, Histories
 from simulation.scope.parts import TIMES, Parts
 from simulation.truth import Truth
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
     from simulation.scope.cases import Case
     from simulation.scope.histories import Call, History
     from simulation.scope.parts import Part
+    from tidemark.model import StreamSummary
 
-JUMP_MS = int(JUMP_S * 1000)
-LONG_AGO_MS = 1
 EXPIRY = "lease_expires_at_ms"
 
 # Attributes that are no state: other fakes, and records of what was asked.
@@ -38,6 +38,9 @@ OF_SOURCE = frozenset({"clock", "opened", "batch_sizes", "open_readers", "_index
 OF_STORE = frozenset({"requests", "_clock"})
 OF_TRUTH = frozenset({"violations", "figures", "_source", "_store", "_ids", "_stream"})
 OF_READER = frozenset({"_source"})
+
+PUT = Answer()
+NOT_DELIVERED = Answer(Outcome(0, SinkFailed("for once")))
 
 Trouble: TypeAlias = Literal["", "answer_lost", "delivery_fails"]
 
@@ -152,49 +155,37 @@ class Scene:
         return world._replace(store=self._once(("age", world.store.number, jumps), age))
 
     def asked(
-        self, world: World, reader: Part | None, history: History, jumps: int, trouble: Trouble = ""
+        self, world: World, reader: Part | None, call: Call, jumps: int, trouble: Trouble = ""
     ) -> Asked:
-        """The effect of the call at which `history` waits. Raises Violated."""
-        call = history.call
-        if call is None:
-            raise AssertionError("a run that has ended asks nothing")
+        """The effect of a call. Raises Violated."""
         if call.port == "store":
-            return self._asked_of_store(world, reader, history, call, jumps, trouble)
+            return self._asked_of_store(world, reader, call, jumps, trouble)
         if call.port == "sink":
-            return self._delivered(world, reader, history, call, trouble)
+            return self._delivered(world, reader, call, trouble)
         if call.port == "letters":
-            world = self._judged(world, history, "put", lambda: self._set_aside(call))
-            return Asked(world, reader, Answer(), None)
-        return self._asked_of_server(world, reader, history, call)
+            letter = call.args[0]
+            world = self._judged(world, call.number, lambda: self._truth.set_aside(letter.change))
+            return Asked(world, reader, PUT, None)
+        return self._asked_of_server(world, reader, call)
 
-    def renewed(self, world: World, history: History, jumps: int) -> tuple[World, Answer]:
-        """The effect of the keeper's renewal. Raises Violated."""
-        if history.renewal is None:
-            raise AssertionError("no renewal is due")
-        asked = self._asked_of_store(world, None, history, history.renewal, jumps, "")
-        return asked.world, asked.answer
-
-    def arrived(self, world: World, history: History) -> World:
-        """Judge that a run has come to the call at which `history` waits. Raises Violated."""
-        call = history.call
-        if call is None or call.name not in ("deliver", "put", "open"):
+    def arrived(self, world: World, call: Call) -> World:
+        """Judge that a run has come to `call`. Raises Violated."""
+        judge: Callable[[], None]
+        if call.name == "deliver":
+            judge = partial(self._truth.begun, call.args[0])
+        elif call.name == "put":
+            judge = partial(self._truth.setting_aside, call.args[0].fencing_token)
+        elif call.name == "open":
+            judge = self._truth.opened
+        else:
             return world
-
-        def judge() -> None:
-            if call.name == "deliver":
-                self._truth.begun(call.args[0])
-            elif call.name == "put":
-                self._truth.setting_aside(call.args[0].fencing_token)
-            else:
-                self._truth.opened()
-
-        return self._judged(world, history, "arrived", judge)
+        return self._judged(world, ("arrived", call.number), judge)
 
     def ended(
         self, world: World, history: History, reader: Part | None, empty_at: int | None, end: int
     ) -> World:
         """Judge how a run has ended; `end`: that of the oplog as it opened. Raises Violated."""
-        summary = history.summary
+        summary = _summary(history)
         process: Any = SimpleNamespace(
             telemetry=history.telemetry, summary=summary, empty_at=empty_at
         )
@@ -205,52 +196,35 @@ class Scene:
                 self._truth, summary, end_at_opening=end, reader_is_open=reader is not None
             )
 
-        return self._judged(world, history, ("ended", reader is None, empty_at, end), judge)
+        what = ("ended", history.number, reader is None, empty_at, end)
+        return self._judged(world, what, judge)
 
-    def ended_last(self, world: World, history: History) -> World:
+    def ended_last(self, world: World, history: History) -> None:
         """Judge what the last run of all leaves behind. Raises Violated."""
-        summary = history.summary
-        return self._judged(
-            world, history, "last", lambda: verdict.judge_last_run(self._truth, summary)
-        )
+        summary = _summary(history)
+        judge = partial(verdict.judge_last_run, self._truth, summary)
+        self._judged(world, ("last", history.number), judge)
 
     def _asked_of_store(
-        self,
-        world: World,
-        reader: Part | None,
-        history: History,
-        call: Call,
-        jumps: int,
-        trouble: Trouble,
+        self, world: World, reader: Part | None, call: Call, jumps: int, trouble: Trouble
     ) -> Asked:
         def ask() -> tuple[Part, Answer]:
             self._stores.set_back(self._store, world.store)
             if trouble:
                 self._store.inject(StoreFault(trouble))
-            answer = self._answer(lambda: self._store_call(history, call))
+            answer = self._answered(self._store, call)
             return self._aged_store(jumps), answer
-
-        key = ("store", world.store.number, history.number, call.name, jumps, trouble)
-        store, answer = self._once(key, ask)
-        token = call.args[0].fencing_token if call.name != "acquire" else None
 
         def judge() -> None:
             self._truth.written(token)
             verdict.judge_position(self._truth, self._store, STREAM)
 
-        world = self._judged(world._replace(store=store), history, ("written", call.name), judge)
+        token = None if call.name == "acquire" else call.args[0].fencing_token
+        store, answer = self._once(("store", world.store.number, call.number, jumps, trouble), ask)
+        world = self._judged(world._replace(store=store), ("written", token), judge)
         return Asked(world, reader, answer, None)
 
-    def _store_call(self, history: History, call: Call) -> Any:
-        """An owner's name is drawn at random; here it is the container's."""
-        args = call.args
-        if call.name == "acquire":
-            args = (args[0], f"container {history.container}", *args[2:])
-        return getattr(self._store, call.name)(*args, **call.named)
-
-    def _asked_of_server(
-        self, world: World, reader: Part | None, history: History, call: Call
-    ) -> Asked:
+    def _asked_of_server(self, world: World, reader: Part | None, call: Call) -> Asked:
         def ask() -> tuple[Part, Part | None, Answer, int | None]:
             self._sources.set_back(self._source, world.source)
             if call.port == "source":
@@ -259,14 +233,14 @@ class Scene:
                 raise AssertionError("a reader that is not open is asked")
             return self._reader_call(reader, call)
 
-        key = ("server", world.source.number, reader and reader.number, history.number)
+        key = ("server", world.source.number, reader and reader.number, call.number)
         source, behind, answer, empty_at = self._once(key, ask)
         return Asked(world._replace(source=source), behind, answer, empty_at)
 
     def _source_call(
         self, reader: Part | None, call: Call
     ) -> tuple[Part, Part | None, Answer, int | None]:
-        answer = self._answer(lambda: getattr(self._source, call.name)(*call.args, **call.named))
+        answer = self._answered(self._source, call)
         if isinstance(answer.value, ScriptedReader):
             vars(self._reader).update(vars(answer.value))
             reader = self._readers.taken(self._reader)
@@ -274,41 +248,34 @@ class Scene:
         return self._sources.taken(self._source), reader, answer, None
 
     def _reader_call(
-        self, part: Part, call: Call
+        self, reader: Part, call: Call
     ) -> tuple[Part, Part | None, Answer, int | None]:
-        reader = self._reader
-        self._readers.set_back(reader, part)
-        answer = self._answer(lambda: getattr(reader, call.name)(*call.args, **call.named))
-        source, behind = self._sources.taken(self._source), self._readers.taken(reader)
+        self._readers.set_back(self._reader, reader)
+        answer = self._answered(self._reader, call)
+        source, behind = self._sources.taken(self._source), self._readers.taken(self._reader)
         if call.name == "close":
             return source, None, answer, None
         read = answer.value
         is_empty = read is not None and read.end is ReadEnd.EMPTY and not read.changes
-        return source, behind, answer, reader.scanned if is_empty else None
+        return source, behind, answer, self._reader.scanned if is_empty else None
 
-    def _delivered(
-        self, world: World, reader: Part | None, history: History, call: Call, trouble: Trouble
-    ) -> Asked:
-        batch = call.args[0]
+    def _delivered(self, world: World, reader: Part | None, call: Call, trouble: Trouble) -> Asked:
         if trouble:
-            return Asked(world, reader, Answer(Outcome(0, SinkFailed("for once"))), None)
-        world = self._judged(
-            world,
-            history,
-            "delivered",
-            lambda: self._truth.delivered(batch, batch.fencing_token),
-        )
-        return Asked(world, reader, Answer(Outcome(len(batch))), None)
+            return Asked(world, reader, NOT_DELIVERED, None)
+        batch = call.args[0]
+        judge = partial(self._truth.delivered, batch, batch.fencing_token)
+        world = self._judged(world, ("delivered", call.number), judge)
+        answer = self._once(("all", len(batch)), lambda: Answer(Outcome(len(batch))))
+        return Asked(world, reader, answer, None)
 
-    def _set_aside(self, call: Call) -> None:
-        self._truth.set_aside(call.args[0].change)
-
-    def _answer(self, ask: Callable[[], Any]) -> Answer:
+    def _answered(self, port: object, call: Call) -> Answer:
         self._clock.waited_s = 0.0
         try:
-            value = ask()
+            value = getattr(port, call.name)(*call.args, **call.named)
         except TidemarkError as error:
             return Answer(error=error, waited_s=self._clock.waited_s)
+        except AssertionError as refused:
+            raise Violated(f"a port's contract: {call.port}.{call.name}: {refused}") from refused
         return Answer(value, waited_s=self._clock.waited_s)
 
     def _aged_store(self, jumps: int) -> Part:
@@ -322,9 +289,7 @@ class Scene:
             item.update({name: attribute(EPOCH_MS) for name in item if _is_observed(name)})
         return self._stores.taken(self._store)
 
-    def _judged(
-        self, world: World, history: History, what: Hashable, judge: Callable[[], None]
-    ) -> World:
+    def _judged(self, world: World, what: Hashable, judge: Callable[[], None]) -> World:
         """The world with what the truth has learned. Raises Violated where it blames somebody."""
 
         def look() -> tuple[Part, str | None]:
@@ -336,8 +301,7 @@ class Scene:
             blamed = [str(violation) for violation in self._truth.violations]
             return self._truths.taken(self._truth), blamed[0] if blamed else None
 
-        numbers = [part.number for part in world]
-        truth, blamed = self._once(("truth", *numbers, history.number, what), look)
+        truth, blamed = self._once(("truth", *(part.number for part in world), what), look)
         if blamed is not None:
             raise Violated(blamed)
         return world._replace(truth=truth)
@@ -348,6 +312,12 @@ class Scene:
         return self._remembered[key]
 
 
+def _summary(history: History) -> StreamSummary:
+    if history.summary is None:
+        raise AssertionError("the run has not ended")
+    return history.summary
+
+
 def _is_observed(name: str) -> bool:
     return name.endswith(TIMES) and name != EXPIRY
 
@@ -355,11 +325,5 @@ def _is_observed(name: str) -> bool:
 def _leases_in_jumps(items: dict[str, dict[str, Any]]) -> Any:
     """The items, with each lease's end as exactly as a run can tell it from its own time."""
     return {
-        stream: item | {"lease": _in_jumps(int(item[EXPIRY]["N"]))} for stream, item in items.items()
+        stream: item | {"lease": in_jumps(int(item[EXPIRY]["N"]))} for stream, item in items.items()
     }
-
-
-def _in_jumps(expiry_ms: int) -> Hashable:
-    if expiry_ms <= LONG_AGO_MS:
-        return expiry_ms
-    return "held", (expiry_ms - EPOCH_MS) // JUMP_MS

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from simulation.scope.moves import after, beginning, moves_from, settle_the_rest
+from simulation.scope.moves import Move, after, beginning, moves_from, settle_the_rest
+from simulation.scope.runs import Live
 from simulation.scope.scene import Scene, Violated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from simulation.scope.cases import Case
-    from simulation.scope.moves import Move, State
+    from simulation.scope.moves import Slot, State
 
 
 @dataclass(slots=True)
@@ -31,21 +32,23 @@ class Found:
 class Search:
     """Breadth first, so that the first violation met is one of the shortest."""
 
-    def __init__(self, case: Case, *, stop_at: int = 1) -> None:
+    def __init__(self, case: Case) -> None:
         self.scene = Scene(case)
         self.found = Found(case.name)
-        self._stop_at = stop_at
-        self._came: dict[Hashable, tuple[Hashable, Move] | None] = {}
+        self._slots: dict[Hashable, int] = {}
+        self._numbers: dict[Hashable, int] = {}  # of states
+        self._came: list[tuple[int, Move]] = []  # from which state, by which move
 
     def explore(self, tell: Callable[[Found], object] = lambda _: None) -> Found:
-        """Look into every state; `tell` hears of each further step of depth."""
+        """Look into every state up to the first violation; `tell` hears of each step of depth."""
         first = beginning(self.scene)
-        self._came[first.key] = None
+        self._numbers[self._key(first)] = 0
+        self._came.append((0, Move("")))
         level = [first]
-        while level and len(self.found.scripts) < self._stop_at:
+        while level and not self.found.scripts:
             level = self._next_level(level)
             self.found.depth += bool(level)
-            self.found.states = len(self._came)
+            self.found.states = len(self._numbers)
             self.found.histories = len(self.scene.histories)
             tell(self.found)
         return self.found
@@ -53,41 +56,50 @@ class Search:
     def _next_level(self, level: list[State]) -> list[State]:
         behind: list[State] = []
         for state in level:
-            key = state.key
+            number = self._numbers[self._key(state)]
             if state.is_final:
-                self._finish(state, key)
+                self._finish(state, number)
             for move in moves_from(self.scene, state):
-                reached = self._reached(state, key, move)
+                reached = self._reached(state, number, move)
                 if reached is not None:
                     behind.append(reached)
         return behind
 
-    def _reached(self, state: State, key: Hashable, move: Move) -> State | None:
+    def _reached(self, state: State, number: int, move: Move) -> State | None:
         """The state behind `move`, if it is new and keeps the guarantees."""
         self.found.transitions += 1
         try:
             reached = after(self.scene, state, move)
         except Violated as violated:
-            self.found.scripts.append((str(violated), [*self._way(key), move]))
+            self.found.scripts.append((str(violated), [*self._way(number), move]))
             return None
-        reached_key = reached.key
-        if reached_key in self._came:
+        key = self._key(reached)
+        if key in self._numbers:
             return None
-        self._came[reached_key] = (key, move)
+        self._numbers[key] = len(self._came)
+        self._came.append((number, move))
         return reached
 
-    def _finish(self, state: State, key: Hashable) -> None:
+    def _finish(self, state: State, number: int) -> None:
         self.found.final += 1
         try:
             settle_the_rest(self.scene, state)
         except Violated as violated:
-            self.found.scripts.append((str(violated), self._way(key)))
+            self.found.scripts.append((str(violated), self._way(number)))
 
-    def _way(self, key: Hashable) -> list[Move]:
+    def _key(self, state: State) -> Hashable:
+        """Equal for equal states."""
+        numbers = [part.number for part in state.world]
+        first, second = map(self._slot_number, state.slots)
+        return (*numbers, first, second, state.written, state.faults, state.has_dropped)
+
+    def _slot_number(self, slot: Slot) -> int:
+        key = slot.key(self.scene.histories) if isinstance(slot, Live) else slot
+        return self._slots.setdefault(key, len(self._slots))
+
+    def _way(self, number: int) -> list[Move]:
         moves: list[Move] = []
-        came = self._came[key]
-        while came is not None:
-            key, move = came
+        while number:
+            number, move = self._came[number]
             moves.append(move)
-            came = self._came[key]
         return moves[::-1]

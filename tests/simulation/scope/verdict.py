@@ -1,4 +1,4 @@
-"""What the truth of a random schedule does not judge, and a search can: how a run ends by itself."""
+"""What a search judges beyond the truth of a random schedule: how a run ends by itself."""
 
 from __future__ import annotations
 
