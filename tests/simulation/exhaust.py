@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(told(cases[0], parsed(given.play))))
         return 0
     began_s = time.monotonic()
-    with ProcessPoolExecutor(given.workers, get_context("spawn"), initializer=gc.disable) as pool:
+    with _pool(given.workers) as pool:
         explorations = {pool.submit(explored, case): case.name for case in cases}
         names = [each.name for each in MUTATIONS if given.mutations and each.name in _in_scope()]
         hunts = {name: pool.submit(hunted, name) for name in names}
@@ -78,6 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     violations = _show_violations(results)
     print(f"{sum(found.states for found in results):,} states, {violations} violations")
     return 1 if violations or unseen else 0
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """A process for each search, so that its memory is free again behind it."""
+    return ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=gc.disable, max_tasks_per_child=1
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,16 +12,15 @@ from simulation.scope.search import Search
 from simulation.scope.story import parsed, script_of, told
 
 BY_NAME = {case.name: case for case in CASES}
-SOUND = [case for case in CASES if case.name != "a foreign write"]
 
 
-@pytest.mark.parametrize("case", SOUND, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_one_change_and_one_fault_in_every_order(case: Case) -> None:
     """G1 to G4, G6, G7, G11 and G12 in each state, and everything arrives in the end."""
     found = Search(case.within(changes=1, faults=1)).explore()
 
     assert found.scripts == []
-    assert found.states > 1_500
+    assert found.states > 400
     assert found.final > 10
 
 
@@ -30,14 +29,16 @@ def test_two_changes_and_one_fault_in_every_order() -> None:
     found = Search(BY_NAME["each batch stored"].within(changes=2, faults=1)).explore()
 
     assert found.scripts == []
-    assert found.states > 8_000
+    assert found.states > 4_000
     assert found.depth > 20
 
 
-@pytest.mark.xfail(strict=True, reason="a drain is ended by silence, also by that of a frozen one")
 def test_a_run_that_is_frozen_says_caught_up_only_if_it_is() -> None:
     """G12: an empty answer and a freeze are no proof that nothing waits."""
-    assert Search(BY_NAME["a foreign write"].within(changes=3, faults=1)).explore().scripts == []
+    found = Search(BY_NAME["a foreign write"].within(changes=3, faults=1)).explore()
+
+    assert found.scripts == []
+    assert found.states > 4_000
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,14 @@ def test_a_run_that_is_frozen_says_caught_up_only_if_it_is() -> None:
         "no condition on the fencing token",
         "lease by the monotonic clock alone",
         "poison passed before its dead letter",
+        "invalidate taken for quiet",
+        "two empties end a drain",
+        "search the invalidate from the position",
+        "a fixed read timeout",
+        "moved_to forgets the invalidate",
+        "no lease check before a read",
+        "lag 0 whatever was read",
+        "a read given up leaves its scan",
     ],
 )
 def test_a_mutation_is_found_and_its_script_shows_it_again(name: str) -> None:
@@ -54,7 +63,7 @@ def test_a_mutation_is_found_and_its_script_shows_it_again(name: str) -> None:
     found = seen(mutation)
     assert found is not None
     script = parsed(script_of(found.script))
-    case = BY_NAME[found.case].within(changes=2, faults=2)
+    case = BY_NAME[found.case]
 
     with mutation.applied():
         assert list(told(case, script))[-1] == found.violation

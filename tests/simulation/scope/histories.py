@@ -13,7 +13,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fakes import RecordingTelemetry
-from simulation.scope.cases import EPOCH_MS, SKEW_S, STREAM, in_jumps
+from simulation.scope.cases import (
+    CALL_S,
+    EPOCH_MS,
+    LAST_CONTAINER,
+    LONG_S,
+    SKEW_S,
+    SKEWS_S,
+    STREAM,
+    in_jumps,
+)
 from simulation.scope.parts import frozen
 from tidemark.budget import Budget
 from tidemark.errors import TidemarkError
@@ -24,8 +33,11 @@ from tidemark.run import Run
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
+    from bson.timestamp import Timestamp
+
     from simulation.scope.cases import Case
-    from tidemark.model import StreamSummary
+    from simulation.scope.facts import Facts
+    from tidemark.model import StreamSummary, Token
 
 
 class Unanswered(BaseException):
@@ -34,11 +46,18 @@ class Unanswered(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a call returned or raised, after the container waited for `waited_s`."""
+    """What a call returned or raised, after the container waited for `waited_s`.
+
+    Of an opening or a read also `server_time`, the server's at this answer, and `token`, that of
+    the opening. `empty_at`: up to where the read has proved that there is nothing.
+    """
 
     value: Any = None
     error: TidemarkError | None = None
     waited_s: float = 0.0
+    server_time: Timestamp | None = None
+    token: Token | None = None
+    empty_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +96,32 @@ class Call:
         return (self.port, self.name, frozen(self.args), frozenset(named))
 
 
+@dataclass(slots=True)
+class Heard:
+    """The server's time as the run first opened a stream, and at its last answer.
+
+    `empty_at`: up to where the last read has proved that there is nothing.
+    """
+
+    began_end: Timestamp | None = None
+    server_time: Timestamp | None = None
+    empty_at: int | None = None
+
+    def note(self, name: str, answer: Answer) -> None:
+        """The server has answered the call `name`."""
+        if answer.error is None and name in ("open", "read"):
+            self.server_time, self.empty_at = answer.server_time, answer.empty_at
+            self.began_end = self.began_end or answer.server_time
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
     """A run up to here: `event` came last, behind `parent`; None as it begins.
 
     `call` waits for its answer; None where the run has come to its end, as `summary` says.
     `renewal`: the call that the keeper makes, where it finds the lease's renewal due. `token`: the
-    fencing token of its lease, 0 without one.
+    fencing token of its lease, 0 without one; `is_ours`: whether it still has it by its own clocks.
+    `heard`: what the server has told it.
     """
 
     number: int
@@ -92,6 +130,8 @@ class History:
     call: Call | None
     renewal: Call | None
     token: int
+    is_ours: bool
+    heard: Heard
     was_frozen: bool
     summary: StreamSummary | None
     telemetry: RecordingTelemetry | None
@@ -110,8 +150,9 @@ class History:
 class Histories:
     """Every history that was met; equal ones are the same object."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, facts: Facts) -> None:
         self._case = case
+        self._facts = facts
         self._begun: dict[tuple[int, float], History] = {}
         self._behind: dict[tuple[int, int], History] = {}
         self._origins: dict[int, tuple[int, float]] = {}
@@ -149,7 +190,8 @@ class Histories:
         self, origin: tuple[int, float], parent: History | None, event: Event | None
     ) -> History:
         before = parent.events if parent else []
-        rerun = Rerun(self._case, *origin, [*before, event] if event else before)
+        events = [*before, event] if event else before
+        rerun = Rerun(self._case, self._facts, origin, events)
         rerun.execute()
         call, held = rerun.call, rerun.run.held
         history = History(
@@ -159,6 +201,8 @@ class Histories:
             call=self._numbered(call),
             renewal=self._numbered(rerun.renewal),
             token=held.lease.fencing_token if held else 0,
+            is_ours=held is not None and held.is_ours(),
+            heard=rerun.heard,
             was_frozen=isinstance(event, Freeze) or (parent is not None and parent.was_frozen),
             summary=None if call else rerun.run.summary,
             telemetry=None if call else rerun.telemetry,
@@ -179,10 +223,15 @@ class Rerun:
 
     may_hang_on_a_change = True
 
-    def __init__(self, case: Case, container: int, began_s: float, events: Sequence[Event]) -> None:
+    def __init__(
+        self, case: Case, facts: Facts, origin: tuple[int, float], events: Sequence[Event]
+    ) -> None:
+        container, began_s = origin
+        self.heard = Heard()
         self.call: Call | None = None
         self.renewal: Call | None = None
         self.telemetry = RecordingTelemetry()
+        self._facts = facts
         self._name = f"container {container}"
         self._wall_s = self._monotonic_s = began_s
         self._waited_s = 0.0
@@ -191,8 +240,9 @@ class Rerun:
         self._is_renewing = False
         self._keeper_answer: Answer | None = None
         settings = case.settings
+        remaining_s = LONG_S if container == LAST_CONTAINER else case.remaining_s
         budget = Budget.of_invocation(
-            self, remaining_ms=int(case.remaining_s * 1000), reserve_s=settings.reserve_s
+            self, remaining_ms=int(remaining_s * 1000), reserve_s=settings.reserve_s
         )
         self.run = Run(settings.streams[0], settings, self._ports(), budget)
 
@@ -218,10 +268,11 @@ class Rerun:
         if not isinstance(answer, Answer):
             self.call, self.renewal = self._stopped_at(Call(port, name, args, named))
             raise Unanswered
-        self.sleep_s(answer.waited_s)
+        self.sleep_s(CALL_S + answer.waited_s)
         self._pass_time(is_behind=True)
+        self.heard.note(name, answer)
         if name == "open" and answer.error is None:
-            return AskedPort(self, "reader")
+            return AskedReader(self, answer)
         return _given(answer)
 
     def monotonic_s(self) -> float:
@@ -237,11 +288,11 @@ class Rerun:
         self._wall_s += seconds
         self._monotonic_s += seconds
         self._waited_s += seconds
-        if self._waited_s > SKEW_S:
+        if self._waited_s > SKEW_S - max(SKEWS_S):
             raise AssertionError(f"{STREAM} waited for longer than two clocks may be apart")
 
     def _ports(self) -> Ports:
-        source, store = AskedPort(self, "source"), AskedPort(self, "store")
+        source, store = AskedSource(self, self._facts), AskedPort(self, "store")
         sink, letters = AskedPort(self, "sink"), AskedPort(self, "letters")
         return Ports(source, store, sink, letters, self, self.telemetry)
 
@@ -302,9 +353,34 @@ class AskedPort:
         return partial(self._rerun.ask, self._port, name)
 
 
+class AskedSource(AskedPort):
+    """The server. What never changes is no call: it is answered from the facts."""
+
+    def __init__(self, rerun: Rerun, facts: Facts) -> None:
+        super().__init__(rerun, "source")
+        self.deployment = facts.deployment
+        self.time_of = facts.time_of
+        self.oplog_window = facts.oplog_window
+
+
+class AskedReader(AskedPort):
+    """An open stream, with what its last answer has told of the server."""
+
+    def __init__(self, rerun: Rerun, opening: Answer) -> None:
+        super().__init__(rerun, "reader")
+        self._heard = rerun.heard
+        self.opened_at = opening.server_time
+        self.opening_token = opening.token
+
+    @property
+    def operation_time(self) -> Timestamp | None:
+        """See `ports.Reader`."""
+        return self._heard.server_time
+
+
 def _coarse(name: str, value: Any) -> Hashable:
     if name.endswith("_s"):
-        return value is None or value > 1  # no server in this scope takes longer than a second
+        return value is None or value > SKEW_S or value  # no call of this scope takes longer
     return in_jumps(value) if name.endswith("_ms") else frozen(value)
 
 

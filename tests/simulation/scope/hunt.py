@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from simulation.mutations import Mutation
     from simulation.scope.moves import Move
 
-BOUNDS = ((1, 1), (2, 1), (1, 2), (2, 2))  # changes and faults, the least first
+BOUNDS = ((3, 0), (1, 1), (2, 1), (1, 2), (2, 2))  # changes and faults, the least first
 
 
 class Seen(NamedTuple):
@@ -28,6 +28,7 @@ OUT_OF_SCOPE = {
     "token inside a split event": "no change of this scope is split",
     "attempts not stored": "that a poison change is never found shows only in many runs",
     "renewal after release": "the keeper decides and renews at once, here",
+    "one_suspect not shared": "it takes two streams in one process, and here is one",
 }
 
 
@@ -41,5 +42,7 @@ def seen(mutation: Mutation) -> Seen | None:
                 states += found.states
                 if found.scripts:
                     violation, script = found.scripts[0]
+                    if "TypeError" in violation:
+                        raise TypeError(f"{mutation.name} no longer fits the engine: {violation}")
                     return Seen(case.name, violation, script, states)
     return None

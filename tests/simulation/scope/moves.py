@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from simulation.scope.cases import JUMP_S
+from simulation.scope.cases import JUMP_S, LAST_CONTAINER, SKEWS_S
 from simulation.scope.histories import Freeze, Renewal
 from simulation.scope.runs import Live, asked, gone_on, leaves_no_trace, unnoticed
 
@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from simulation.scope.scene import Scene, Trouble, World
 
 CONTAINERS = (0, 1)
-LAST_CONTAINER = 2
 LAST_JUMPS = 20  # when the last run begins: long behind everything else
-SKEWS_S = (0.0, 0.001, 0.002)  # two runs never write a gap in the very same millisecond
 FREEZES = ("freeze", "stop")  # before the call is made; the monotonic clock runs on, or stops
 LATE_FREEZES = ("gofreeze", "gostop")  # behind the call's effect, before its answer is noticed
 FROZEN = {
@@ -27,7 +25,9 @@ FROZEN = {
 TROUBLES: dict[str, Trouble] = {"lost": "answer_lost", "fails": "delivery_fails"}
 BEGIN = "begin"  # and its first call: "begin", "beginlost", "begingofreeze", "begingostop"
 FAULTS = ("lost", "fails", *FREEZES, *LATE_FREEZES)
-FAULTY = frozenset({"drop", "lose", "crash", *FAULTS, *(BEGIN + fault for fault in FAULTS)})
+FAULTY = frozenset(
+    {"drop", "lose", "refuse", "crash", *FAULTS, *(BEGIN + fault for fault in FAULTS)}
+)
 
 Slot: TypeAlias = Live | Literal["idle", "over"]
 
@@ -92,7 +92,7 @@ def after(scene: Scene, state: State, move: Move) -> State:
     """The state behind `move`. Raises Violated."""
     if move.name in FAULTY:
         state = state._replace(faults=state.faults - 1)
-    if move.name in ("write", "drop", "lose"):
+    if move.name in ("write", "drop", "lose", "refuse"):
         return _after_server(scene, state, move)
     if move.name == "wait":
         return _jumped(scene, state)
@@ -129,6 +129,8 @@ def settle_the_rest(scene: Scene, state: State) -> None:
 def _after_server(scene: Scene, state: State, move: Move) -> State:
     if move.name == "lose":
         return state._replace(world=scene.pruned(state.world, move.number or 0))
+    if move.name == "refuse":
+        return state._replace(world=scene.refusing(state.world))
     if move.name == "drop":
         return state._replace(world=_dropped(scene, state.world), has_dropped=True)
     place = state.written
@@ -143,7 +145,7 @@ def _after_run(scene: Scene, state: State, move: Move, run: Live) -> State:
     if how in LATE_FREEZES:
         answered = asked(scene, state.world, run, state.jumps)
         state = state._replace(world=answered.world)
-        state = state.with_slot(container, unnoticed(scene, run, answered))
+        state = state.with_slot(container, unnoticed(run, answered))
     if how in (*FREEZES, *LATE_FREEZES):
         return _frozen(scene, state, container, monotonic_stops=how.endswith("stop"))
     world, run = gone_on(scene, state.world, run, state.jumps, TROUBLES.get(how, ""))
@@ -203,6 +205,8 @@ def _server_moves(scene: Scene, state: State, faults: frozenset[str]) -> Iterato
         for keep in scene.case.keeps:
             if scene.pruned(state.world, keep) != state.world:
                 yield Move("lose", keep)
+    if "invalidates_refused" in faults and scene.refusing(state.world) != state.world:
+        yield Move("refuse")
 
 
 def _beginnings(scene: Scene, state: State, faults: frozenset[str]) -> Iterator[Move]:
@@ -270,5 +274,7 @@ def _futures(scene: Scene, state: State) -> Iterator[World]:
             yield _dropped(scene, world)
         if "history_lost" in faults:
             yield scene.pruned(world, 0)
+        if "invalidates_refused" in faults:
+            yield scene.refusing(world)
         if place < len(scene.case.script):
             world = scene.written(world, scene.case.script[place], place)

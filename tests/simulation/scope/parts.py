@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 TIMES = "_at_ms"  # when something was written: nothing but an observer reads it
+OBSERVED = "observed"  # of a checkpoint: the server's time as of then, and ours
 PLAIN = frozenset({str, int, float, bytes, bool, type(None)})
 LISTS = frozenset({list, tuple, deque})
 COPIED = frozenset({list, set, deque})
@@ -85,7 +86,7 @@ def frozen(value: Any) -> Hashable:
         return frozenset([(key, frozen(value[key])) for key in value if not _is_time(key)])
     if isinstance(value, BaseException):
         return (kind, frozen(value.args), frozen(vars(value)))
-    names = _names(kind)
+    names = _names(kind)  # type: ignore[arg-type]
     if names is not None:
         return (kind, *[frozen(getattr(value, name)) for name in names])
     return frozenset(value) if kind is set else value
@@ -100,4 +101,4 @@ def _names(kind: Hashable) -> tuple[str, ...] | None:
 
 
 def _is_time(name: object) -> bool:
-    return isinstance(name, str) and name.endswith(TIMES)
+    return isinstance(name, str) and (name.endswith(TIMES) or name == OBSERVED)

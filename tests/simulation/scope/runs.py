@@ -19,14 +19,11 @@ SERVER = ("source", "reader")
 class Live(NamedTuple):
     """A run under way; `unseen`: what the container has not noticed yet, as it is frozen.
 
-    `empty_at`: up to where its last read has proved that there is nothing. `end_at_opening`: how
-    many entries the oplog had as it opened the stream.
+    `reader`: until it is closed, and behind that if it has left a scan.
     """
 
     history: History
     reader: Part | None = None
-    empty_at: int | None = None
-    end_at_opening: int = 0
     unseen: tuple[Event, ...] = ()
 
     @property
@@ -54,7 +51,7 @@ class Live(NamedTuple):
         """Equal for equal runs."""
         reader = self.reader.number if self.reader else None
         unseen = tuple(map(histories.number, self.unseen))
-        return (self.history.number, reader, self.empty_at, self.end_at_opening, unseen)
+        return (self.history.number, reader, unseen)
 
 
 def asked(scene: Scene, world: World, run: Live, jumps: int, trouble: Trouble = "") -> Asked:
@@ -65,9 +62,9 @@ def asked(scene: Scene, world: World, run: Live, jumps: int, trouble: Trouble = 
     return scene.asked(world, run.reader, call, jumps, trouble)
 
 
-def unnoticed(scene: Scene, run: Live, answered: Asked) -> Live:
+def unnoticed(run: Live, answered: Asked) -> Live:
     """The run whose call had its effect, before it hears of it."""
-    return _with_effect(scene, run, answered)._replace(unseen=(answered.answer,))
+    return run._replace(reader=answered.reader, unseen=(answered.answer,))
 
 
 def gone_on(
@@ -79,7 +76,7 @@ def gone_on(
     else:
         answered = asked(scene, world, run, jumps, trouble)
         world = answered.world
-        run = _noticed(scene, _with_effect(scene, run, answered), (answered.answer,))
+        run = _noticed(scene, run._replace(reader=answered.reader), (answered.answer,))
     call = run.history.call
     if call is not None and call.name == "close":  # touches nothing that others see: no step
         return gone_on(scene, world, run, jumps)
@@ -105,16 +102,8 @@ def _noticed(scene: Scene, run: Live, events: Iterable[Event]) -> Live:
     return run._replace(history=history, unseen=())
 
 
-def _with_effect(scene: Scene, run: Live, answered: Asked) -> Live:
-    call, end = run.history.call, run.end_at_opening
-    if call is not None and call.name == "open":
-        end = max(end, scene.end(answered.world))
-    return run._replace(reader=answered.reader, empty_at=answered.empty_at, end_at_opening=end)
-
-
 def _judged(scene: Scene, world: World, run: Live) -> World:
     """The world once the truth has seen where the run has come to."""
-    call = run.history.call
-    if call is not None:
-        return scene.arrived(world, call)
-    return scene.ended(world, run.history, run.reader, run.empty_at, run.end_at_opening)
+    if run.history.call is not None:
+        return scene.arrived(world, run.history)
+    return scene.ended(world, run.history, run.reader)

@@ -6,6 +6,7 @@ is worked out once, on the fakes, and remembered.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
@@ -14,10 +15,11 @@ from fakes import MemoryStore, ScriptedSource, SinkFailed, StoreFault
 from fakes.source import ScriptedReader
 from simulation.scope import verdict
 from simulation.scope.cases import EPOCH_MS, JUMP_MS, LONG_AGO_MS, STREAM, in_jumps
+from simulation.scope.facts import Facts, second_of
 from simulation.scope.histories import Answer, Histories
 from simulation.scope.parts import TIMES, Parts
 from simulation.truth import Truth
-from tidemark.errors import TidemarkError
+from tidemark.errors import HistoryLost, TidemarkError
 from tidemark.item import attribute
 from tidemark.model import ReadEnd
 from tidemark.ports import Outcome
@@ -32,14 +34,18 @@ if TYPE_CHECKING:
     from tidemark.model import StreamSummary
 
 EXPIRY = "lease_expires_at_ms"
+HEARD_BEFORE = ("observed_operation_time", "observed_at_ms")
 
 # Attributes that are no state: other fakes, and records of what was asked.
-OF_SOURCE = frozenset({"clock", "opened", "batch_sizes", "open_readers", "_indexes"})
+OF_SOURCE = frozenset(
+    {"clock", "traits", "opened", "batch_sizes", "open_readers", "scans_left", "_indexes"}
+)
 OF_STORE = frozenset({"requests", "_clock"})
 OF_TRUTH = frozenset({"violations", "figures", "_source", "_store", "_ids", "_stream"})
-OF_READER = frozenset({"_source"})
+OF_READER = frozenset({"_source", "_traits", "opening_token", "opened_at"})
 
 PUT = Answer()
+REFUSAL = HistoryLost("resumeAfter takes no invalidate's token", 260)
 NOT_DELIVERED = Answer(Outcome(0, SinkFailed("for once")))
 
 Trouble: TypeAlias = Literal["", "answer_lost", "delivery_fails"]
@@ -58,27 +64,27 @@ class World(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a call did: world and reader behind it, its answer, and what a read proved empty."""
+    """What a call did: world and reader behind it, and its answer."""
 
     world: World
     reader: Part | None
     answer: Answer
-    empty_at: int | None
 
 
 class ServerClock:
-    """The server's clock stands still; whoever waits for it lets only its own time pass."""
+    """The server's clock goes on with its oplog; whoever waits lets only its own time pass."""
 
     def __init__(self) -> None:
         self.waited_s = 0.0
+        self.entries: Callable[[], int] = lambda: 0
 
     def monotonic_s(self) -> float:
         """What the present caller has waited."""
         return self.waited_s
 
     def time_ms(self) -> int:
-        """The time of every write."""
-        return EPOCH_MS
+        """The time of the next write."""
+        return second_of(self.entries()) * 1000
 
     def sleep_s(self, seconds: float) -> None:
         """Let the present caller wait."""
@@ -90,12 +96,15 @@ class Scene:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.histories = Histories(case)
         self._clock = ServerClock()
-        self._source = ScriptedSource(self._clock, server_batch=case.server_batch)
+        self._source = ScriptedSource(
+            self._clock, server_batch=case.server_batch, traits=case.traits
+        )
+        self._clock.entries = lambda: self._source.end
+        self.histories = Histories(case, Facts(self._source))
         self._store = MemoryStore()
         self._reader = ScriptedReader.__new__(ScriptedReader)
-        self._reader._source = self._source
+        self._reader._source, self._reader._traits = self._source, case.traits
         self._truth = Truth(STREAM, self._source, self._store)
         self._sources = Parts(OF_SOURCE)
         self._stores = Parts(OF_STORE, {"items": _leases_in_jumps})
@@ -131,9 +140,15 @@ class Scene:
 
         return world._replace(source=self._once(("prune", world.source.number, keep), prune))
 
-    def end(self, world: World) -> int:
-        """How many entries the oplog has."""
-        return len(world.source.values["_entries"])
+    def refusing(self, world: World) -> World:
+        """The server opens no stream at an invalidate's own token any more."""
+
+        def refuse() -> Part:
+            self._sources.set_back(self._source, world.source)
+            self._source.invalidate_refusal = REFUSAL
+            return self._sources.taken(self._source)
+
+        return world._replace(source=self._once(("refuse", world.source.number), refuse))
 
     def fencing_token(self, world: World) -> int:
         """Of whoever took the lease last."""
@@ -165,38 +180,47 @@ class Scene:
         if call.port == "letters":
             letter = call.args[0]
             world = self._judged(world, call.number, lambda: self._truth.set_aside(letter.change))
-            return Asked(world, reader, PUT, None)
+            return Asked(world, reader, PUT)
         return self._asked_of_server(world, reader, call)
 
-    def arrived(self, world: World, call: Call) -> World:
-        """Judge that a run has come to `call`. Raises Violated."""
-        judge: Callable[[], None]
-        if call.name == "deliver":
-            judge = partial(self._truth.begun, call.args[0])
-        elif call.name == "put":
-            judge = partial(self._truth.setting_aside, call.args[0].fencing_token)
-        elif call.name == "open":
-            judge = self._truth.opened
-        else:
+    def arrived(self, world: World, history: History) -> World:
+        """Judge that a run has come to its next call. Raises Violated."""
+        call, judge = history.call, self._judge_of(history)
+        if call is None or judge is None:
             return world
-        return self._judged(world, ("arrived", call.number), judge)
+        return self._judged(world, ("arrived", call.number, history.is_ours), judge)
 
-    def ended(
-        self, world: World, history: History, reader: Part | None, empty_at: int | None, end: int
-    ) -> World:
-        """Judge how a run has ended; `end`: that of the oplog as it opened. Raises Violated."""
-        summary = _summary(history)
-        process: Any = SimpleNamespace(
-            telemetry=history.telemetry, summary=summary, empty_at=empty_at
-        )
+    def _judge_of(self, history: History) -> Callable[[], None] | None:
+        call = history.call
+        if call is None:
+            return None
+        if call.name == "deliver":
+            return partial(self._truth.begun, call.args[0])
+        if call.name == "put":
+            return partial(self._truth.setting_aside, call.args[0].fencing_token)
+        if call.name == "read":
+            return partial(verdict.judge_read, self._truth, is_ours=history.is_ours)
+        return self._truth.opened if call.name == "open" else None
+
+    def ended(self, world: World, history: History, reader: Part | None) -> World:
+        """Judge how a run has ended; `reader`: one that it has left. Raises Violated."""
+        summary, heard = _summary(history), history.heard
 
         def judge() -> None:
-            self._truth.ended(process)
-            verdict.judge_end(
-                self._truth, summary, end_at_opening=end, reader_is_open=reader is not None
+            if reader is not None:
+                self._readers.set_back(self._reader, reader)
+            process: Any = SimpleNamespace(
+                telemetry=history.telemetry,
+                summary=summary,
+                readers=[] if reader is None else [self._reader],
+                began_end=heard.began_end,
+                heard=heard.server_time,
+                empty_at=heard.empty_at,
             )
+            self._truth.ended(process)
+            verdict.judge_end(self._truth, summary, reader_is_open=reader is not None)
 
-        what = ("ended", history.number, reader is None, empty_at, end)
+        what = ("ended", history.number, reader and reader.number)
         return self._judged(world, what, judge)
 
     def ended_last(self, world: World, history: History) -> None:
@@ -222,10 +246,10 @@ class Scene:
         token = None if call.name == "acquire" else call.args[0].fencing_token
         store, answer = self._once(("store", world.store.number, call.number, jumps, trouble), ask)
         world = self._judged(world._replace(store=store), ("written", token), judge)
-        return Asked(world, reader, answer, None)
+        return Asked(world, reader, answer)
 
     def _asked_of_server(self, world: World, reader: Part | None, call: Call) -> Asked:
-        def ask() -> tuple[Part, Part | None, Answer, int | None]:
+        def ask() -> tuple[Part, Part | None, Answer]:
             self._sources.set_back(self._source, world.source)
             if call.port == "source":
                 return self._source_call(reader, call)
@@ -234,39 +258,40 @@ class Scene:
             return self._reader_call(reader, call)
 
         key = ("server", world.source.number, reader and reader.number, call.number)
-        source, behind, answer, empty_at = self._once(key, ask)
-        return Asked(world._replace(source=source), behind, answer, empty_at)
+        source, behind, answer = self._once(key, ask)
+        return Asked(world._replace(source=source), behind, answer)
 
-    def _source_call(
-        self, reader: Part | None, call: Call
-    ) -> tuple[Part, Part | None, Answer, int | None]:
+    def _source_call(self, reader: Part | None, call: Call) -> tuple[Part, Part | None, Answer]:
         answer = self._answered(self._source, call)
-        if isinstance(answer.value, ScriptedReader):
-            vars(self._reader).update(vars(answer.value))
+        opened = answer.value
+        if isinstance(opened, ScriptedReader):
+            vars(self._reader).update(vars(opened))
             reader = self._readers.taken(self._reader)
-            answer = Answer(waited_s=answer.waited_s)
-        return self._sources.taken(self._source), reader, answer, None
+            answer = Answer(
+                waited_s=answer.waited_s, server_time=opened.opened_at, token=opened.opening_token
+            )
+        return self._sources.taken(self._source), reader, answer
 
-    def _reader_call(
-        self, reader: Part, call: Call
-    ) -> tuple[Part, Part | None, Answer, int | None]:
+    def _reader_call(self, reader: Part, call: Call) -> tuple[Part, Part | None, Answer]:
         self._readers.set_back(self._reader, reader)
         answer = self._answered(self._reader, call)
         source, behind = self._sources.taken(self._source), self._readers.taken(self._reader)
         if call.name == "close":
-            return source, None, answer, None
+            return source, behind if self._reader.has_left_scan else None, answer
         read = answer.value
         is_empty = read is not None and read.end is ReadEnd.EMPTY and not read.changes
-        return source, behind, answer, self._reader.scanned if is_empty else None
+        empty_at = self._reader.told if is_empty else None
+        time = self._reader.operation_time
+        return source, behind, replace(answer, server_time=time, empty_at=empty_at)
 
     def _delivered(self, world: World, reader: Part | None, call: Call, trouble: Trouble) -> Asked:
         if trouble:
-            return Asked(world, reader, NOT_DELIVERED, None)
+            return Asked(world, reader, NOT_DELIVERED)
         batch = call.args[0]
         judge = partial(self._truth.delivered, batch, batch.fencing_token)
         world = self._judged(world, ("delivered", call.number), judge)
         answer = self._once(("all", len(batch)), lambda: Answer(Outcome(len(batch))))
-        return Asked(world, reader, answer, None)
+        return Asked(world, reader, answer)
 
     def _answered(self, port: object, call: Call) -> Answer:
         self._clock.waited_s = 0.0
@@ -281,12 +306,16 @@ class Scene:
     def _aged_store(self, jumps: int) -> Part:
         """What is stored, without the times that only an observer reads.
 
+        The server's time as a run before has heard it is one of them: it makes the lag of a run
+        that hears none itself, which is not judged here.
         A lease that is over is so for everybody: it is marked as long over.
         """
         for item in self._store.items.values():
             if 0 < int(item[EXPIRY]["N"]) <= EPOCH_MS + jumps * JUMP_MS:
                 item[EXPIRY] = attribute(LONG_AGO_MS)
             item.update({name: attribute(EPOCH_MS) for name in item if _is_observed(name)})
+            for name in HEARD_BEFORE:
+                item.pop(name, None)
         return self._stores.taken(self._store)
 
     def _judged(self, world: World, what: Hashable, judge: Callable[[], None]) -> World:

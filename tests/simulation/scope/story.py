@@ -19,6 +19,7 @@ MEANINGS = {
     "write": "the next entry is written",
     "drop": "the collection is dropped",
     "lose": "the server has lost all but so many entries",
+    "refuse": "the server opens no stream at an invalidate's token any more",
     "wait": "time passes until the dead container's lease is over",
     "crash": "the container is gone",
     "go": "{call}",

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from simulation.truth import Truth
     from tidemark.model import StreamSummary
 
-RELEASED = frozenset({StopReason.CAUGHT_UP, StopReason.BUDGET})
-
 
 def judge_position(truth: Truth, store: MemoryStore, stream: str) -> None:
     """G1: a first position survives whatever happens behind it."""
@@ -20,15 +18,16 @@ def judge_position(truth: Truth, store: MemoryStore, stream: str) -> None:
         truth.blame("G1", f"the first position {truth.start} is gone")
 
 
-def judge_end(
-    truth: Truth, summary: StreamSummary, *, end_at_opening: int, reader_is_open: bool
-) -> None:
-    """G12: a run that says caught up has passed what was there as it opened; no reader is left."""
-    if summary.stop_reason is StopReason.CAUGHT_UP and truth.position < end_at_opening:
-        blame = f"caught up at {truth.position}, {end_at_opening} entries were there at its opening"
-        truth.blame("G12", blame)
+def judge_end(truth: Truth, summary: StreamSummary, *, reader_is_open: bool) -> None:
+    """G11: no reader is left."""
     if reader_is_open:
         truth.blame("G11", f"a run that ended ({summary.stop_reason}) leaves its reader open")
+
+
+def judge_read(truth: Truth, *, is_ours: bool) -> None:
+    """G4: nobody reads who knows by its own clocks that its lease is over."""
+    if not is_ours:
+        truth.blame("G4", "a run reads that has outlived its lease")
 
 
 def judge_last_run(truth: Truth, summary: StreamSummary) -> None:
