@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import TYPE_CHECKING
+
 import pytest
 
 from simulation import exhaust
 from simulation.mutations import MUTATIONS
 from simulation.scope.cases import CASES, Case
 from simulation.scope.hunt import OUT_OF_SCOPE, seen
+from simulation.scope.moves import Move, after, beginning
+from simulation.scope.parts import frozen
+from simulation.scope.scene import Scene
 from simulation.scope.search import Search
 from simulation.scope.story import parsed, script_of, told
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 BY_NAME = {case.name: case for case in CASES}
 SOUND = [case for case in CASES if case.name != "a foreign write"]
@@ -70,6 +79,26 @@ def test_the_same_search_counts_the_same_again() -> None:
     first, again = (Search(CASES[0].within(changes=1, faults=1)).explore() for _ in range(2))
 
     assert first == again
+
+
+@pytest.mark.parametrize("name", ["each batch stored", "from now on", "a failing delivery"])
+def test_what_is_remembered_is_what_happens(name: str) -> None:
+    """A state pieced together from remembered effects is that of its script, played by itself."""
+    search = Search(BY_NAME[name].within(changes=2, faults=1))
+    states = search.explore().states
+
+    for number in Random(7).sample(range(states), 150):
+        script = search.way(number)
+        assert contents(search.scene, script) == contents(Scene(search.scene.case), script)
+
+
+def contents(scene: Scene, script: list[Move]) -> Hashable:
+    """What server, store, truth and runs hold behind a script."""
+    state = beginning(scene)
+    for move in script:
+        state = after(scene, state, move)
+    calls = [run.history.call and run.history.call.key for _, run in state.runs]
+    return frozen([*(part.values for part in state.world), *calls, len(state.runs)])
 
 
 @pytest.mark.parametrize("script", ["go", "begin0 go1", "begin0 begin0", "fly0"])
