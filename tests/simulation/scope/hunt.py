@@ -8,7 +8,10 @@ from simulation.scope.cases import CASES
 from simulation.scope.search import Search
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from simulation.mutations import Mutation
+    from simulation.scope.cases import Case
     from simulation.scope.moves import Move
 
 BOUNDS = ((3, 0), (1, 1), (2, 1), (1, 2), (2, 2))  # changes and faults, the least first
@@ -32,12 +35,12 @@ OUT_OF_SCOPE = {
 }
 
 
-def seen(mutation: Mutation) -> Seen | None:
+def seen(mutation: Mutation, cases: Sequence[Case] = CASES) -> Seen | None:
     """The first violation that `mutation` leads to; None where there is none in these bounds."""
     states = 0
     with mutation.applied():
         for changes, faults in BOUNDS:
-            for case in reversed(CASES):  # the least first
+            for case in reversed(cases):  # the least first
                 found = Search(case.within(changes=changes, faults=faults)).explore()
                 states += found.states
                 if found.scripts:

@@ -71,7 +71,7 @@ class Move(NamedTuple):
 
 def beginning(scene: Scene) -> State:
     """Nothing has happened yet."""
-    return State(scene.beginning(), ("idle", "idle"), 0, scene.case.max_faults, False, 0)
+    return State(scene.beginning, ("idle", "idle"), 0, scene.case.max_faults, False, 0)
 
 
 def moves_from(scene: Scene, state: State) -> Iterator[Move]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from tidemark.model import Batch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
@@ -77,25 +79,33 @@ def copied(value: Any, depth: int = 2) -> Any:
 
 def frozen(value: Any) -> Hashable:
     """A key that is equal for equal values, whenever they were written."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind in PLAIN:
         return value  # type: ignore[no-any-return]
     if kind in LISTS:
         return tuple([frozen(held) for held in value])
     if isinstance(value, dict):
         return frozenset([(key, frozen(value[key])) for key in value if not _is_time(key)])
-    if isinstance(value, BaseException):
-        return (kind, frozen(value.args), frozen(vars(value)))
-    names = _names(kind)  # type: ignore[arg-type]
+    names = _names(kind)
     if names is not None:
         return (kind, *[frozen(getattr(value, name)) for name in names])
+    return _frozen_other(kind, value)
+
+
+def _frozen_other(kind: Any, value: Any) -> Hashable:
+    if isinstance(value, Batch):
+        return (value.stream, value.fencing_token, *[frozen(change) for change in value])
+    if isinstance(value, BaseException):
+        return (kind, frozen(value.args), frozen(vars(value)))
+    if kind.__eq__ is object.__eq__:
+        raise TypeError(f"nobody knows whether two of {kind} are equal")
     return frozenset(value) if kind is set else value
 
 
 @cache
-def _names(kind: Hashable) -> tuple[str, ...] | None:
+def _names(kind: type) -> tuple[str, ...] | None:
     """The fields of a dataclass that count."""
-    if not isinstance(kind, type) or not is_dataclass(kind):
+    if not is_dataclass(kind):
         return None
     return tuple(field.name for field in fields(kind) if not _is_time(field.name))
 

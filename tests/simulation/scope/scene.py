@@ -92,7 +92,7 @@ class ServerClock:
 
 
 class Scene:
-    """The fakes, and what was found out with them."""
+    """The fakes, and what was found out with them. `beginning`: nothing has happened yet."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -111,10 +111,7 @@ class Scene:
         self._truths = Parts(OF_TRUTH)
         self._readers = Parts(OF_READER)
         self._remembered: dict[Hashable, Any] = {}
-
-    def beginning(self) -> World:
-        """Nothing is written, nothing stored."""
-        return World(
+        self.beginning = World(
             self._sources.taken(self._source),
             self._stores.taken(self._store),
             self._truths.taken(self._truth),

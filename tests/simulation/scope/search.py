@@ -71,7 +71,7 @@ class Search:
         try:
             reached = after(self.scene, state, move)
         except Violated as violated:
-            self.found.scripts.append((str(violated), [*self._way(number), move]))
+            self.found.scripts.append((str(violated), [*self.way(number), move]))
             return None
         key = self._key(reached)
         if key in self._numbers:
@@ -85,7 +85,7 @@ class Search:
         try:
             settle_the_rest(self.scene, state)
         except Violated as violated:
-            self.found.scripts.append((str(violated), self._way(number)))
+            self.found.scripts.append((str(violated), self.way(number)))
 
     def _key(self, state: State) -> Hashable:
         """Equal for equal states."""
@@ -97,7 +97,8 @@ class Search:
         key = slot.key(self.scene.histories) if isinstance(slot, Live) else slot
         return self._slots.setdefault(key, len(self._slots))
 
-    def _way(self, number: int) -> list[Move]:
+    def way(self, number: int) -> list[Move]:
+        """How the state of this number was reached."""
         moves: list[Move] = []
         while number:
             number, move = self._came[number]
