@@ -126,6 +126,10 @@ check: lint test ## Everything that CI runs, the tests last
 soak: $(VENV)/.installed ## Play 10,000 random schedules of crashes and faults against the engine
 	@$(PY) tests/simulation/soak.py --schedules 10000 $(ARGS)
 
+.PHONY: exhaust
+exhaust: $(VENV)/.installed ## Look into every state of 2 containers, 3 changes and 2 faults (10 minutes at most)
+	@$(PY) tests/simulation/exhaust.py --mutations $(ARGS)
+
 .PHONY: chaos
 chaos: $(VENV)/.installed ## Kill and freeze real containers 200 times, let a stream fall behind (20 minutes at most)
 	@$(PY) local/chaos.py --kills 200 $(ARGS)

@@ -133,8 +133,8 @@ def _failure_passed_over(right: Any, settlement: Any, rest: Any, *failure: Any) 
     return right(settlement, rest, *failure)
 
 
-def _invalidate_taken_for_quiet(right: Any, run: Any, read: Any, progress: Any) -> None:
-    right(run, replace(read, end="empty"), progress)
+def _invalidate_taken_for_quiet(right: Any, run: Any, read: Any, *rest: Any) -> None:
+    right(run, replace(read, end="empty"), *rest)
 
 
 def _two_empties(_right: Any, reading: Any, read: Any, **_times: float) -> bool:

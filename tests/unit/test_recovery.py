@@ -159,6 +159,18 @@ def test_history_lost_while_reading_keeps_what_was_delivered_before() -> None:
     assert stage.source.index_of(gap.from_checkpoint.position) == 1
 
 
+def test_a_gap_whose_answer_was_lost_is_not_gone_back_behind() -> None:
+    """Found by the exhaustive search: the release stored what was delivered before the gap."""
+    stage = Stage(insert(1), HISTORY_LOST, insert(2), on_history_lost="earliest")
+    stage.change_settings(checkpoint_interval_s=60.0)
+    stage.store.inject(StoreFault.ANSWER_LOST, on="save_gap")
+
+    stage.run()
+
+    [gap] = stage.store.gaps
+    assert stage.position == gap.to_position
+
+
 def test_history_that_is_lost_again_at_once_ends_the_run() -> None:
     """A jump that brings nothing is not tried for ever."""
     stage = lost(on_history_lost="earliest")

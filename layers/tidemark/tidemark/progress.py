@@ -141,7 +141,12 @@ class Progress:
         self._mark_saved(checkpoint)
 
     def skip(self, checkpoint: Checkpoint, gap: Gap) -> None:
-        """Store a position after a gap together with the gap's record (G7)."""
+        """Store a position after a gap together with the gap's record (G7).
+
+        What was delivered is stored before: no release behind a lost answer may go back to it.
+        """
+        if self._unsaved() is not None:
+            self.save()
         stamped = self._stamped(checkpoint)
         self._held.save_gap(stamped, gap)
         self._start_from(stamped)
