@@ -23,7 +23,21 @@ SDKS = {"pymongo", "boto3", "botocore", "aws_lambda_powertools"}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "base"}
 
 # Who decides, and who talks to a product. Neither may reach into the other.
-CORE = {"run", "settle", "recovery", "progress", "lease", "supervisor", "readahead", "budget"}
+CORE = {
+    "run",
+    "settle",
+    "recovery",
+    "progress",
+    "lease",
+    "supervisor",
+    "readahead",
+    "budget",
+    "reading",
+    "account",
+    "pace",
+    "lag",
+    "backoff",
+}
 ON_AWS = {"aws", "dynamodb", "secretsmanager", "ssm", "connection", "deadletters", "claimcheck"}
 FOR_USERS = {"idempotency"}  # what a user's own deliver imports, and nothing of ours does
 ADAPTERS = ON_AWS | FOR_USERS | {"mongodb", "sinks", "telemetry"}

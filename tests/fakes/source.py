@@ -98,11 +98,14 @@ class ScriptedSource:
         """See `ports.Source`."""
         if position.operation_time is not None:
             return position.operation_time
-        return self._time_at(self.index_of(position)) if self.traits.token_times else None
+        index = self._indexes.get((position.resume_token or {}).get("_data", ""))
+        return self._time_at(index) if index is not None and self.traits.token_times else None
 
     def oplog_window(self, *, timeout_s: float) -> OplogWindow:  # noqa: ARG002 - it never stalls
         """See `ports.Source`."""
-        return OplogWindow(self._time_at(self.pruned + 1) if self.pruned < self.end else None, "no")
+        if self.pruned == self.end:
+            return OplogWindow(None, "the scripted oplog is empty")
+        return OplogWindow(self._time_at(self.pruned + 1))
 
     def write(self, *script: Entry) -> None:
         """Append to the oplog."""
@@ -300,6 +303,9 @@ class ScriptedReader:
             return Read(changes, ReadEnd.DRAINED)
         self._is_over = read.end in (ReadEnd.INVALIDATED, ReadEnd.GIVEN_UP)
         return read
+
+    def interrupt(self, *, timeout_s: float) -> None:
+        """See `ports.Reader`: nobody else can be at work here."""
 
     def close(self, *, timeout_s: float) -> bool:  # noqa: ARG002 - it never stalls
         """End the stream, and the scan that it has left behind."""

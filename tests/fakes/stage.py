@@ -24,7 +24,10 @@ NAME = "orders"
 
 
 class Stage:
-    """A stream that begins at the oplog's first entry; `options` are its settings."""
+    """A stream that begins at the oplog's first entry; `options` are its settings.
+
+    Streams of one process share a `clock`, and their runs a `budget`.
+    """
 
     def __init__(
         self,
@@ -32,9 +35,10 @@ class Stage:
         mode: Any = "drain",
         lease_s: float = 30.0,
         traits: Traits = KIND,
+        clock: ManualClock | None = None,
         **options: Any,
     ):
-        self.clock = ManualClock()
+        self.clock = clock or ManualClock()
         self.source = ScriptedSource(self.clock, script)
         self.store = MemoryStore(self.clock)
         self.sink = RecordingSink()
@@ -69,11 +73,14 @@ class Stage:
         """Deploy the stream with other settings."""
         self.settings = replace(self.settings, streams=(replace(self.stream, **options),))
 
-    def made(self, *, remaining_s: float = 60.0) -> Run:
-        """A run that was not executed yet."""
-        budget = Budget.of_invocation(
+    def budget(self, remaining_s: float = 60.0) -> Budget:
+        """The budget of an invocation that has so long."""
+        return Budget.of_invocation(
             self.clock, remaining_ms=int(remaining_s * 1000), reserve_s=self.settings.reserve_s
         )
+
+    def made(self, *, remaining_s: float = 60.0, budget: Budget | None = None) -> Run:
+        """A run that was not executed yet."""
         ports = Ports(
             self.source,
             self.store,
@@ -83,7 +90,7 @@ class Stage:
             self.telemetry,
             self.one_suspect,
         )
-        return Run(self.stream, self.settings, ports, budget)
+        return Run(self.stream, self.settings, ports, budget or self.budget(remaining_s))
 
     def run(self, *, remaining_s: float = 60.0) -> StreamSummary:
         """One run to its end; a scripted crash passes."""

@@ -143,8 +143,7 @@ def _two_empties(_right: Any, reading: Any, read: Any, **_times: float) -> bool:
 
 
 def _search_from_here(_right: Any, recovery: Any) -> Any:
-    here = recovery._progress.position
-    return recovery._ports.source.next_invalidate(recovery._stream, here, timeout_s=1)
+    return recovery._progress.position
 
 
 def _one_second(right: Any, run: Any) -> float:
@@ -186,7 +185,9 @@ MUTATIONS = [
     Mutation("failure passed over", Settlement, "_after_failure", _failure_passed_over),
     Mutation("invalidate taken for quiet", Run, "_checkpoint", _invalidate_taken_for_quiet),
     Mutation("two empties end a drain", Reading, "is_caught_up", _two_empties),
-    Mutation("search the invalidate from the position", Recovery, "_invalidate", _search_from_here),
+    Mutation(
+        "search the invalidate from the position", Recovery, "_where_to_search", _search_from_here
+    ),
     Mutation("a fixed read timeout", Run, "_read_timeout_s", _one_second),
     Mutation("moved_to forgets the invalidate", Progress, "moved_to", _forget_the_invalidate),
     Mutation("no lease check before a read", Run, "_require_lease", _nothing),

@@ -39,7 +39,7 @@ SEEN_WITHIN = 300
 
 @pytest.mark.parametrize("first_seed", range(0, 500, 100))
 def test_the_guarantees_hold_under_random_schedules(first_seed: int) -> None:
-    """G1 to G4, G6, G7, G11 and G12 after every step, and everything arrives in the end."""
+    """G1, G2, G3, G4, G6, G7, G11 and G12 after every step; and everything arrives in the end."""
     figures, failures = soak(range(first_seed, first_seed + 100))
 
     assert not failures, failures[0]
@@ -58,7 +58,7 @@ def test_the_guarantees_hold_under_random_schedules(first_seed: int) -> None:
 )
 @given(st.randoms(use_true_random=False))
 def test_the_guarantees_hold_wherever_hypothesis_looks(random: Random) -> None:
-    """G1 to G4, G6, G7, G11 and G12 after every step, and everything arrives in the end."""
+    """G1, G2, G3, G4, G6, G7, G11 and G12 after every step; and everything arrives in the end."""
     figures = replay(*generated(random))
 
     assert figures.steps > 0

@@ -111,6 +111,9 @@ class WatchedReader:
         self._process.heard = self._reader.operation_time
         return read
 
+    def interrupt(self, *, timeout_s: float) -> None:
+        """See `ports.Reader`."""
+
     def close(self, *, timeout_s: float) -> bool:
         """See `ports.Reader`."""
         return self._process.call(lambda: self._reader.close(timeout_s=timeout_s))

@@ -47,6 +47,9 @@ class Slow:
         self._clock.advance_s(self._seconds)
         return Read([], ReadEnd.DRAINED)
 
+    def interrupt(self, *, timeout_s: float) -> None:
+        """Nothing."""
+
     def close(self, *, timeout_s: float) -> bool:  # noqa: ARG002 - there is nothing to close
         """Nothing."""
         return True

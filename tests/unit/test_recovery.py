@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from bson.timestamp import Timestamp
@@ -17,10 +19,16 @@ from fakes import (
     Entry,
     Stage,
     StoreFault,
+    Traits,
     insert,
 )
 from tidemark.errors import HistoryLost, SourceRefused, TidemarkError, TokenRefused
-from tidemark.model import Position, StopReason
+from tidemark.model import Position, Read, ReadEnd, StopReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tidemark.ports import Reader
 
 
 def lost(**options: Any) -> Stage:
@@ -477,3 +485,456 @@ def test_a_first_run_starts_where_it_is_told(start_at: str, delivered: list[int]
     stage.run()
 
     assert stage.sink.delivered == delivered
+
+
+# ------------------------------------------------------- `earliest`, and what is cut off meanwhile
+
+
+def before_opening(stage: Stage, act: Callable[[int], object]) -> None:
+    """Let `act` see the number of each opening from now on, before the server answers it."""
+    opened, numbers = stage.source.open, itertools.count(1)
+
+    def watched(*given: Any, **named: Any) -> Any:
+        act(next(numbers))
+        return opened(*given, **named)
+
+    stage.source.open = watched  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("loses_at", ["open", "read"])
+@pytest.mark.parametrize("races", [1, 2])
+def test_a_first_entry_that_is_cut_off_before_it_is_read_costs_neither_a_gap_nor_a_halt(
+    loses_at: Literal["open", "read"], races: int
+) -> None:
+    """G7: nothing was promised yet in the run that stores its first position."""
+    stage = Stage(*map(insert, range(4)), traits=Traits(loses_at=loses_at))
+    before_opening(stage, lambda number: stage.source.prune(min(number, races)))
+
+    summary = stage.run()
+
+    assert (summary.error, summary.gaps, stage.store.gaps) == (None, 0, [])
+    assert stage.sink.delivered == list(range(races, 4))
+    assert stage.run().stop_reason is StopReason.CAUGHT_UP
+
+
+@pytest.mark.parametrize("loses_at", ["open", "read"])
+def test_a_first_position_that_is_cut_off_between_two_runs_is_a_gap_and_no_halt(
+    loses_at: Literal["open", "read"],
+) -> None:
+    """G7: it was stored, so what is skipped is recorded; but no change had been read of it."""
+    stage = Stage(*map(insert, range(4)), traits=Traits(loses_at=loses_at))
+    before_opening(stage, lambda number: crash() if number == 1 else None)
+    with pytest.raises(Crash):
+        stage.run()
+    stage.source.prune(2)
+
+    summary = stage.run_after_lease()
+
+    assert (summary.error, stage.sink.delivered) == (None, [2, 3])
+    [gap] = stage.store.gaps
+    assert (gap.reason, stage.source.index_of(gap.to_position)) == ("history_lost", 2)
+    assert stage.run().stop_reason is StopReason.CAUGHT_UP
+
+
+def crash() -> None:
+    raise Crash
+
+
+def test_a_first_entry_that_is_lost_and_still_the_first_ends_the_run() -> None:
+    """A server that contradicts itself is not asked for ever, and halts nothing."""
+    stage = Stage(insert(1))
+    stage.source.refusals.extend(HistoryLost("lost", 286) for _ in range(5))
+
+    assert stage.run().error == "HistoryLost: lost"
+    assert (stage.store.gaps, len(stage.source.refusals)) == ([], 4)
+    stage.source.refusals.clear()
+    assert (stage.run().error, stage.sink.delivered) == (None, [1])
+
+
+def test_a_stream_that_was_read_once_has_a_position_to_lose() -> None:
+    """G7: `start_at` is no policy for what comes after it."""
+    stage = Stage(IDLE, start_at="earliest")
+    stage.run()
+    stage.source.write(insert(1), insert(2))
+    stage.source.prune(3)
+
+    assert "HistoryLost" in (stage.run().error or "")
+    assert stage.run().stop_reason is StopReason.HALTED
+
+
+def test_a_jump_to_the_earliest_that_races_truncation_again_jumps_again() -> None:
+    """G7, G11: each jump with its own record, and each further on."""
+    stage = lost(on_history_lost="earliest")
+    stage.source.opening_s = 0.01  # a gap's record is named for its millisecond
+    before_opening(stage, lambda number: stage.source.prune(4) if number == 2 else None)
+
+    summary = stage.run()
+
+    assert (summary.error, summary.gaps, stage.sink.delivered) == (None, 2, [1, 5])
+    assert [stage.source.index_of(gap.to_position) for gap in stage.store.gaps] == [3, 4]
+
+
+# ----------------------------------------------------------------- a definition that never opened
+
+TYPO = ({"$match": {"operationType": {"$inn": ["insert"]}}},)
+ANOTHER_TYPO: tuple[dict[str, Any], ...] = ({"$macth": {}},)
+UNKNOWN_OPERATOR = SourceRefused("unknown operator: $inn", 2)
+
+
+def test_a_typo_is_mended_where_the_stream_never_opened_with_it() -> None:
+    """G10: the definition becomes the position's when the stream has been read with it."""
+    stage = Stage(start_at="now", pipeline=TYPO)
+    for pipeline in (TYPO, TYPO, ANOTHER_TYPO):
+        stage.change_settings(pipeline=pipeline)
+        stage.source.refusals.append(UNKNOWN_OPERATOR)
+        assert stage.run().error == "SourceRefused: unknown operator: $inn"
+    stage.source.write(insert(1))
+    stage.change_settings(pipeline=FEWER)
+
+    summary = stage.run()
+
+    assert (summary.error, stage.sink.delivered, stage.store.gaps) == (None, [1], [])  # G1
+    assert fingerprint_of(stage) == stage.stream.fingerprint
+    stage.change_settings(pipeline=())
+    assert "DefinitionChanged" in (stage.run().error or "")
+
+
+def test_a_definition_that_has_read_nothing_but_an_end_is_the_positions() -> None:
+    """G10: the server has taken it."""
+    stage = Stage(start_at="now", pipeline=FEWER)
+    stage.run()
+    stage.change_settings(pipeline=())
+
+    assert "DefinitionChanged" in (stage.run().error or "")
+
+
+# -------------------------------------------------------------------- a deployment of another name
+
+
+def moved(set_name: str | None = "restored", **options: Any) -> Stage:
+    """A stream with a position of "rs0", whose server is of another name now, with a change."""
+    stage = Stage(insert(1), **options)
+    stage.run()
+    rename(stage, set_name)
+    stage.source.write(insert(2))
+    return stage
+
+
+def rename(stage: Stage, set_name: str | None) -> None:
+    """From now on the server calls its set so."""
+    stage.source.traits = replace(stage.source.traits, set_name=set_name)
+
+
+def deployment_of(stage: Stage) -> str | None:
+    """What the stored position is of."""
+    return stage.stored.checkpoint.deployment if stage.stored.checkpoint else None
+
+
+def test_a_position_of_another_deployment_is_refused_with_both_names() -> None:
+    """G10: a token of elsewhere may be taken in silence."""
+    stage = moved()
+    before = stage.position
+
+    error = stage.run().error or ""
+
+    assert error.startswith("DefinitionChanged: ")
+    assert "'rs0'" in error
+    assert "'restored'" in error
+    assert (stage.position, stage.sink.delivered, stage.store.gaps) == (before, [1], [])
+    assert (deployment_of(stage), stage.store.expires_at_ms("orders")) == ("rs0", 0)
+    rename(stage, "rs0")
+    assert (stage.run().error, stage.sink.delivered) == (None, [1, 2])
+
+
+def test_a_position_of_another_deployment_may_be_kept() -> None:
+    """G10: the same data under a new name; which is stored once the stream was read there."""
+    stage = moved(on_definition_change="resume")
+    stage.source.refusals.append(TokenRefused("cannot go on", 280))
+    assert stage.run().error == "TokenRefused: cannot go on"
+    assert deployment_of(stage) == "rs0"
+
+    summary = stage.run()
+
+    assert (summary.error, stage.sink.delivered, stage.store.gaps) == (None, [1, 2], [])
+    assert deployment_of(stage) == "restored"
+    stage.change_settings(on_definition_change="refuse")
+    assert stage.run().error is None
+
+
+def test_a_position_of_another_deployment_may_be_given_up() -> None:
+    """G10, G7."""
+    stage = moved(on_definition_change="restart")
+    left = stage.stored.checkpoint
+
+    summary = stage.run()
+
+    assert (summary.error, summary.gaps, stage.sink.delivered) == (None, 1, [1, 1, 2])
+    [gap] = stage.store.gaps
+    assert (gap.reason, gap.code, gap.from_checkpoint) == ("deployment_changed", None, left)
+    assert deployment_of(stage) == "restored"
+    assert stage.run().gaps == 0
+
+
+def test_another_deployment_is_told_before_another_definition() -> None:
+    """G10: one gap, not two."""
+    stage = moved(on_definition_change="restart")
+    stage.change_settings(pipeline=FEWER)
+
+    stage.run()
+
+    assert [gap.reason for gap in stage.store.gaps] == ["deployment_changed"]
+    assert fingerprint_of(stage) == stage.stream.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("former", "present", "stored"),
+    [("rs0", "rs0", "rs0"), (None, "rs0", "rs0"), ("rs0", None, "rs0"), (None, None, None)],
+    ids=["the same", "of the first edition", "behind mongos", "never known"],
+)
+def test_a_name_that_is_not_known_is_adopted(
+    former: str | None, present: str | None, stored: str | None
+) -> None:
+    """G10: compared where both are known, and never forgotten."""
+    stage = Stage(insert(1), traits=Traits(set_name=former))
+    stage.run()
+    rename(stage, present)
+    stage.source.write(insert(2))
+
+    assert (stage.run().error, stage.sink.delivered, stage.store.gaps) == (None, [1, 2], [])
+    assert deployment_of(stage) == stored
+
+
+# --------------------------------------------- a server without `startAfter`, and a hiding pipeline
+
+HIDES = frozenset({"operationType", "clusterTime"})
+WITHOUT_START_AFTER = Traits(start_after=False, closing_tells=False, hides=HIDES)
+CLOSES = ["at_once", "late_when_full", "late"]
+DROPS = [insert(1), INVALIDATE, insert(2), INVALIDATE, insert(3)]
+HIDDEN_DROPS = [insert(1), HIDDEN_INVALIDATE, insert(2), HIDDEN_INVALIDATE, insert(3)]
+
+
+def documents(stage: Stage) -> list[object]:
+    """What was delivered, without what has no document."""
+    return [key for key in stage.sink.delivered if key in (1, 2, 3)]
+
+
+def hiding(script: list[Entry], closes: Any, **options: Any) -> Stage:
+    """A stream whose pipeline hides both fields, on a server that refuses an invalidate's token."""
+    stage = Stage(*script, traits=replace(WITHOUT_START_AFTER, closes=closes), **options)
+    stage.source.opening_s = 0.01  # a gap's record is named for its millisecond
+    return stage
+
+
+@pytest.mark.parametrize("closes", CLOSES)
+@pytest.mark.parametrize("script", [DROPS, HIDDEN_DROPS], ids=["visible", "hidden"])
+@pytest.mark.parametrize("options", [{}, {"max_changes": 1}], ids=["many", "one"])
+def test_drops_skip_nothing_where_the_invalidates_token_is_refused(
+    script: list[Entry], closes: str, options: dict[str, Any]
+) -> None:
+    """G1, G7: right after each invalidate, by a time that no pipeline has touched."""
+    stage = hiding(script, closes, **options)
+
+    summary = stage.run()
+
+    assert (summary.error, documents(stage)) == (None, [1, 2, 3])
+    assert {gap.reason for gap in stage.store.gaps} == {"invalidate_refused"}
+    assert [stage.source.index_of(gap.to_position) for gap in stage.store.gaps] == [2, 4]
+
+
+class CrashPoints:
+    """Counts what a run does to the world, and crashes it before or after one of these."""
+
+    def __init__(self, stage: Stage, at: int, *, after: bool) -> None:
+        self.left = at
+        self._after = after
+        for owner, name in (
+            (stage.source, "open"),
+            (stage.source, "next_invalidate"),
+            (stage.store, "save"),
+            (stage.store, "save_gap"),
+            (stage.sink, "on_deliver"),
+        ):
+            self._watch(owner, name)
+
+    def _watch(self, owner: Any, name: str) -> None:
+        act = getattr(owner, name)
+
+        def watched(*given: Any, **named: Any) -> Any:
+            self.left -= 1
+            if not self.left and not self._after:
+                raise Crash
+            is_last = not self.left
+            try:
+                return act(*given, **named)
+            finally:
+                if is_last:
+                    raise Crash  # also where it was refused
+
+        setattr(owner, name, watched)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("closes", CLOSES)
+@pytest.mark.parametrize("script", [DROPS[:3], HIDDEN_DROPS[:3]], ids=["visible", "hidden"])
+def test_a_crash_at_any_point_around_an_invalidate_loses_nothing(
+    script: list[Entry], closes: str, after: bool
+) -> None:
+    """G1, G2, G3, G7: insert, invalidate, insert: each once but for what was not checkpointed."""
+    for at in itertools.count(1):
+        stage = hiding(script, closes, checkpoint_interval_s=0)
+        points = CrashPoints(stage, at, after=after)
+        if not crashes(stage):
+            break
+        summary = stage.run_after_lease()
+
+        assert (at, summary.error, list(dict.fromkeys(documents(stage)))) == (at, None, [1, 2])
+        assert len(documents(stage)) <= 3
+        assert {gap.reason for gap in stage.store.gaps} <= {"invalidate_refused"}
+        assert {stage.source.index_of(gap.to_position) for gap in stage.store.gaps} <= {2}
+        assert stage.index == 3
+    assert at > 8
+    assert points.left > 0  # the run had no such point
+
+
+def crashes(stage: Stage) -> bool:
+    """Whether a run of the stream ends in a crash."""
+    try:
+        stage.run()
+    except Crash:
+        return True
+    return False
+
+
+# -------------------------------------------------- a position that only the driver's resume loses
+
+
+def losing(stage: Stage, *, times: int) -> list[Position]:
+    """Let so many readers lose their position at their second read; where each was opened."""
+    opened, positions = stage.source.open, list[Position]()
+
+    def open_losing(*given: Any, **named: Any) -> Any:
+        reader = opened(*given, **named)
+        positions.append(given[1])
+        if len(positions) <= times:
+            lose_later(reader)
+        return reader
+
+    stage.source.open = open_losing  # type: ignore[method-assign]
+    return positions
+
+
+def lose_later(reader: Reader) -> None:
+    """Let the driver's own resume, which comes at the second read, be refused."""
+    read, numbers = reader.read, itertools.count(1)
+
+    def read_once(*limits: Any, **given: Any) -> Read:
+        if next(numbers) > 1:
+            raise HistoryLost("resumeAfter takes no invalidate's token", 260)
+        return read(*limits, **given)
+
+    reader.read = read_once  # type: ignore[method-assign]
+
+
+def test_a_position_that_only_the_drivers_resume_loses_is_opened_again() -> None:
+    """G7: an opening of our own decides: it has `startAfter`, the driver's resume has not."""
+    stage = Stage(insert(1), IDLE, insert(2))
+    positions = losing(stage, times=1)
+
+    summary = stage.run()
+
+    assert (summary.error, summary.gaps, stage.sink.delivered) == (None, 0, [1, 2])
+    assert positions[1] == Position(resume_token=stage.source.changes[0]["_id"])
+    assert stage.run().stop_reason is StopReason.CAUGHT_UP
+
+
+def test_right_after_an_invalidate_the_drivers_resume_is_not_believed() -> None:
+    """G1, G7: where it matters: no gap, and nothing twice."""
+    stage = Stage(insert(1), INVALIDATE, IDLE, IDLE, insert(2))
+    losing(stage, times=2)
+
+    summary = stage.run()
+
+    assert (summary.error, summary.gaps) == (None, 0)
+    assert stage.sink.delivered == [1, "invalidate", 2]
+
+
+def test_a_position_that_is_lost_twice_is_lost() -> None:
+    """G7: the second time, without a move between them, the policy decides."""
+    stage = Stage(IDLE, IDLE, insert(1))
+    stage.run()
+    stage.source.write(insert(2))
+    opened = stage.source.open
+
+    def open_losing(*given: Any, **named: Any) -> Any:
+        reader = opened(*given, **named)
+        reader.read = nothing_then_lost()  # type: ignore[method-assign]
+        return reader
+
+    stage.source.open = open_losing  # type: ignore[method-assign]
+    before = stage.position
+
+    assert "HistoryLost" in (stage.run().error or "")
+    assert stage.position == before
+    assert stage.run().stop_reason is StopReason.HALTED
+
+
+def nothing_then_lost() -> Callable[..., Read]:
+    """A first read that brings nothing and moves nothing, and a second that loses the position."""
+    reads = iter([Read([], ReadEnd.DRAINED)])
+
+    def read(*_: Any, **__: Any) -> Read:
+        for each in reads:
+            return each
+        raise HistoryLost("gone", 286)
+
+    return read
+
+
+# --------------------------------------------------------------------- items of the first edition
+
+BEFORE = ("before_of", "before_position_use", "before_resume_token", "before_operation_time")
+
+
+def of_the_first_edition(*forgets: str, **options: Any) -> Stage:
+    """A position that is an invalidate's own token, stored without one before it."""
+    stage = Stage(insert(1), INVALIDATE, **options)
+    stage.run()
+    item = stage.store.items["orders"]
+    for name in ("deployment", "observed_operation_time", "observed_at_ms", *BEFORE, *forgets):
+        item.pop(name, None)
+    assert item["behind_invalidate"] == {"N": "1"}
+    stage.source.write(insert(2))
+    stage.source.traits = Traits(start_after=False, closing_tells=False)
+    return stage
+
+
+def test_an_invalidates_token_of_the_first_edition_is_left_by_the_time_beside_it() -> None:
+    """G1, G7."""
+    stage = of_the_first_edition()
+
+    summary = stage.run()
+
+    assert (summary.error, stage.sink.delivered) == (None, [1, "invalidate", 2])
+    assert [gap.reason for gap in stage.store.gaps] == ["invalidate_refused"]
+
+
+def test_an_invalidates_token_without_any_time_is_for_the_policy_to_leave() -> None:
+    """G7: never from now on by itself."""
+    stage = of_the_first_edition("cluster_time")
+    before = stage.position
+
+    assert "the time of it is not known" in (stage.run().error or "")
+    assert (stage.position, stage.store.gaps) == (before, [])
+    assert stage.run().stop_reason is StopReason.HALTED
+
+
+def test_the_policy_may_leave_it_for_the_earliest_and_lose_nothing() -> None:
+    """G1, G7: again from the oplog's beginning, with a record."""
+    stage = of_the_first_edition("cluster_time", on_history_lost="earliest")
+    stage.source.opening_s = 0.01  # a gap's record is named for its millisecond
+
+    summary = stage.run()
+
+    assert summary.error is None
+    assert stage.sink.delivered == [1, "invalidate", 1, "invalidate", 2]
+    assert "history_lost" in [gap.reason for gap in stage.store.gaps]

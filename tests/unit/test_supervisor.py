@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fakes import Stage, StoreFault, insert
+from fakes import IDLE, UNAVAILABLE, Stage, StoreFault, insert
+from tidemark import supervisor
 from tidemark.budget import Budget
-from tidemark.model import StopReason
-from tidemark.supervisor import Supervisor, Worker
+from tidemark.errors import SourceUnavailable
+from tidemark.model import StopReason, StreamSummary
+from tidemark.supervisor import PROGRESS_EVERY_S, Supervisor, Worker
+from tidemark.telemetry import metrics_of, metrics_under_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -239,3 +242,293 @@ def test_no_invocation_returns_with_a_live_worker() -> None:
 
     assert not any(worker.is_busy() for worker in workers)
     assert [stage.index for stage in stages] == [1, 50]
+
+
+# ------------------------------------------------------------------------------ deliver_timeout_s
+
+LIMIT_S = 10.0
+
+
+class ToldBudget(Budget):
+    """A budget that tells when it was ended early."""
+
+    def __init__(self, of: Budget) -> None:
+        super().__init__(of.stop_s, of.abandon_s, of.deadline_s, of.deadline_ms)
+        self.ended_early = threading.Event()
+
+    def end_early(self, now_s: float) -> None:
+        """End, then tell."""
+        super().end_early(now_s)
+        self.ended_early.set()
+
+
+class Process:
+    """Two streams of one process: `hung` is the one whose `deliver` takes too long."""
+
+    def __init__(self, hung: Stage, other: Stage) -> None:
+        self.ends: list[object] = []
+        self.budget = ToldBudget(hung.budget())
+        self.hung, self.other = [
+            Worker(stage.made(budget=self.budget), stage.telemetry) for stage in (hung, other)
+        ]
+        self._supervisor = Supervisor(
+            hung.clock, self.budget, lambda: self.ends.append("flushed"), self.ends.append
+        )
+
+    def supervise(self) -> None:
+        """To the end of both runs, or the process's."""
+        self._supervisor.supervise([self.hung, self.other])
+
+
+@pytest.fixture
+def _watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor looks at the clock often: the tests' time is not the machine's."""
+    monkeypatch.setattr(supervisor, "WATCH_S", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("took_s", "may_hang", "is_overdue"),
+    [(LIMIT_S, True, False), (LIMIT_S + 0.1, True, True), (LIMIT_S + 0.1, False, False)],
+    ids=["in time", "too long", "a bulk sink"],
+)
+def test_only_a_function_can_take_too_long(took_s: float, may_hang: bool, is_overdue: bool) -> None:
+    """G5: a bulk sink's deliveries end by themselves, at their deadline."""
+    stage = Stage(insert(1), deliver_timeout_s=LIMIT_S)
+    stage.sink.may_hang_on_a_change = may_hang
+    run, judged = stage.made(), list[bool]()
+
+    def deliver(_: Batch) -> None:
+        stage.clock.advance_s(took_s)
+        judged.append(run.is_overdue(stage.clock.monotonic_s()))
+
+    stage.sink.on_deliver = deliver
+    run.execute()
+
+    assert judged == [is_overdue]
+    assert not run.is_overdue(stage.clock.monotonic_s() + 1_000)  # nothing is being delivered
+
+
+def test_each_call_has_its_own_time() -> None:
+    stage = Stage(insert(1), insert(2), max_changes=1, deliver_timeout_s=LIMIT_S)
+    run, judged = stage.made(), list[bool]()
+
+    def deliver(_: Batch) -> None:
+        stage.clock.advance_s(LIMIT_S - 1)
+        judged.append(run.is_overdue(stage.clock.monotonic_s()))
+
+    stage.sink.on_deliver = deliver
+    run.execute()
+
+    assert judged == [False, False]
+
+
+@pytest.mark.usefixtures("_watchful")
+def test_a_deliver_that_takes_too_long_ends_the_process_long_before_the_budget(
+    freed: threading.Event,
+) -> None:
+    """G5: logged and recorded with its attempt, at an unchanged position."""
+    stage = Stage(insert(1), deliver_timeout_s=LIMIT_S)
+    stage.sink.on_deliver = hanging(stage, freed, seconds=LIMIT_S + 0.1)
+    watched = Watched(stage)
+
+    watched.supervise()
+
+    assert watched.ends == ["flushed", 1]
+    assert stage.clock.monotonic_s() < 2 * LIMIT_S
+    assert (stage.stored.attempts.count, stage.stored.attempts.open) == (1, True)
+    assert (stage.index, stage.letters.letters) == (0, [])
+    assert watched.worker.run.summary.error == (
+        "deliver.hung: step 'deliver' took longer than deliver_timeout_s"
+    )
+    assert stage.telemetry.names.count("deliver.hung") == 1
+
+
+@pytest.mark.usefixtures("_watchful")
+def test_the_other_streams_of_a_process_with_a_hung_deliver_end_in_good_order(
+    freed: threading.Event,
+) -> None:
+    """G5, G13: early, with what they have delivered stored and their leases given back."""
+    hung = Stage(insert(1), deliver_timeout_s=LIMIT_S)
+    other = Stage(insert("a"), insert("b"), clock=hung.clock, mode="linger", max_changes=1)
+    process = Process(hung, other)
+    hung.sink.on_deliver = hanging(hung, freed, seconds=LIMIT_S + 0.1)
+
+    def until_the_end_is_early(_: Batch) -> None:
+        assert process.budget.ended_early.wait(PATIENCE_S)
+
+    other.sink.on_deliver = until_the_end_is_early
+    process.supervise()
+
+    assert process.ends == ["flushed", 1]
+    assert (hung.stored.attempts.count, hung.index) == (1, 0)
+    summary = process.other.run.summary
+    assert (summary.stop_reason, summary.error) == (StopReason.BUDGET, None)
+    assert (other.sink.delivered, other.index) == (["a"], 1)
+    assert (other.store.requests[-1], other.store.expires_at_ms("orders")) == ("release", 0)
+    assert other.stored.attempts.count == 0
+    assert other.clock.monotonic_s() < 2 * LIMIT_S
+
+
+@pytest.mark.usefixtures("_watchful")
+def test_a_late_deliver_that_returns_meanwhile_ends_no_process() -> None:
+    """G5, G13: it has delivered, and is set aside by no later run."""
+    hung = Stage(insert(1), deliver_timeout_s=LIMIT_S, max_attempts=1)
+    other = Stage(insert("a"), clock=hung.clock)
+    process, recorded = Process(hung, other), threading.Event()
+    save = hung.store.save
+
+    def save_and_tell(*progress: object, **end: int) -> None:
+        save(*progress, **end)  # type: ignore[arg-type]
+        if hung.stored.attempts.open:
+            recorded.set()
+
+    hung.store.save = save_and_tell  # type: ignore[method-assign,assignment]
+
+    def late(_: Batch) -> None:
+        hung.clock.advance_s(LIMIT_S + 0.1)
+        assert process.budget.ended_early.wait(PATIENCE_S)
+        assert recorded.wait(PATIENCE_S)
+
+    hung.sink.on_deliver = late
+    other.sink.on_deliver = lambda _: process.hung.wait(PATIENCE_S)
+    process.supervise()
+
+    assert "deliver.hung" in hung.telemetry.names
+    assert (process.ends, process.hung.run.summary.error) == ([], None)
+    hung.sink.on_deliver = lambda _: None
+    hung.source.write(insert(2))
+    hung.run()
+    assert (hung.sink.delivered, hung.letters.letters) == ([1, 2], [])
+    assert hung.stored.attempts.count == 0
+
+
+# ------------------------------------------------------------------------- a long run's progress
+
+
+class Long:
+    """A run whose worker is asked for its progress whenever time passes; reports are kept."""
+
+    def __init__(self, stage: Stage, report: Callable[[StreamSummary], None] | None = None) -> None:
+        self.stage = stage
+        self.reports: list[int] = []
+        self.run = stage.made(remaining_s=300)
+        worker = Worker(self.run, stage.telemetry, report or self._keep)
+        stage.clock.on_sleep = lambda _: worker.tell_progress_if_due(stage.clock.monotonic_s())
+
+    def _keep(self, summary: StreamSummary) -> None:
+        self.reports.append(summary.changes)
+
+    @property
+    def told(self) -> list[dict[str, object]]:
+        """The fields of each `run.progress`."""
+        return [fields for name, fields in self.stage.telemetry.events if name == "run.progress"]
+
+
+def test_a_long_run_tells_its_progress_once_a_minute() -> None:
+    """G12: in the log and as a metric: who watches it must not take it for dead."""
+    long = Long(Stage(insert(1), mode="linger"))
+    long.run.execute()
+
+    assert [fields["step"] for fields in long.told] == ["read"] * 4
+    assert long.reports == [1] * 4
+    assert {(fields["lag_ms"], fields["changes"]) for fields in long.told} <= {
+        (lag_ms, 1) for lag_ms in range(60_000)
+    }
+
+
+def test_a_run_that_delivers_slowly_gets_on() -> None:
+    """G12."""
+    stage = Stage(*map(insert, range(12)), max_changes=1, lease_s=300)
+    stage.sink.on_deliver = lambda _: stage.clock.sleep_s(25)
+    long = Long(stage)
+    long.run.execute()
+
+    assert len(long.told) >= 3
+    assert long.reports == sorted(set(long.reports))
+
+
+def test_a_run_without_a_lease_has_no_progress() -> None:
+    stage = Stage(insert(1))
+    run = stage.made()
+
+    assert run.tell_progress() is None
+    assert stage.telemetry.names == []
+
+
+@pytest.mark.parametrize("opens", [0, 1], ids=["at its opening", "after it was read"])
+def test_a_run_that_only_waits_for_a_failing_server_tells_no_progress(opens: int) -> None:
+    """G12: NoSuccessAlarm must ring for it."""
+    stage = Stage(IDLE, UNAVAILABLE, lease_s=300)
+    open_at, opened = stage.source.open, list[bool]()
+
+    def refused_from_now_on(*given: Any, **named: Any) -> Any:
+        opened.append(True)
+        if len(opened) > opens:
+            raise SourceUnavailable("not primary")
+        return open_at(*given, **named)
+
+    stage.source.open = refused_from_now_on  # type: ignore[method-assign]
+    long = Long(stage)
+    summary = long.run.execute()
+
+    assert summary.error == "SourceUnavailable: not primary"
+    assert stage.clock.monotonic_s() > 4 * PROGRESS_EVERY_S
+    assert (long.told, long.reports) == ([], [])
+
+
+@pytest.mark.parametrize("failing", ["outages", "failures"])
+def test_a_run_that_only_waits_for_a_failing_sink_tells_no_progress(failing: str) -> None:
+    """G12."""
+    stage = Stage(insert(1), lease_s=300, max_attempts=1_000)
+    setattr(stage.sink, failing, 10_000)
+    long = Long(stage)
+    long.run.execute()
+
+    assert stage.clock.monotonic_s() > 4 * PROGRESS_EVERY_S
+    assert (long.told, long.reports) == ([], [])
+
+
+def test_progress_that_cannot_be_told_hurts_nothing() -> None:
+    """G8: the failure itself is told, by its type alone."""
+
+    def fail(_: StreamSummary) -> None:
+        raise Unforeseen("secret words")
+
+    long = Long(Stage(insert(1), mode="linger"), fail)
+    summary = long.run.execute()
+
+    assert (summary.stop_reason, summary.error) == (StopReason.BUDGET, None)
+    assert len(long.told) == 4
+    assert [type(error) for _, error, _ in long.stage.telemetry.errors] == [Unforeseen] * 4
+
+
+@pytest.mark.usefixtures("_watchful")
+def test_the_supervisor_asks_each_busy_worker_for_its_progress() -> None:
+    stage = Stage(insert(1), insert(2), max_changes=1, lease_s=900, deliver_timeout_s=900)
+    told = threading.Event()
+    budget = stage.budget(900)
+    worker = Worker(stage.made(budget=budget), stage.telemetry, lambda _: told.set())
+
+    def deliver(_: Batch) -> None:
+        minutes = 10 if stage.sink.delivered else 0
+        while minutes and not told.wait(0.1):
+            stage.clock.advance_s(PROGRESS_EVERY_S)
+            minutes -= 1
+
+    stage.sink.on_deliver = deliver
+    Supervisor(stage.clock, budget, lambda: None, lambda _: None).supervise([worker])
+
+    assert told.is_set()
+    assert worker.run.summary.stop_reason is StopReason.CAUGHT_UP
+
+
+def test_a_run_under_way_is_counted_as_one_that_has_not_succeeded_yet() -> None:
+    """G12: an alarm that adds the two up finds each in every sum."""
+    summary = Stage(insert(1)).run()
+
+    under_way, over = metrics_under_way(summary), metrics_of(summary, 5.0)
+    assert (under_way["RunsUnderWay"], under_way["RunsSucceeded"]) == (1, 0)
+    assert (over["RunsUnderWay"], over["RunsSucceeded"]) == (0, 1)
+    assert under_way["LagMs"] == over["LagMs"] == 0
+    summary.lag_ms = None
+    assert "LagMs" not in metrics_under_way(summary)

@@ -77,6 +77,9 @@ class Reader(Protocol):
         event. Raises SourceUnavailable, SourceRefused, HistoryLost, EventTooLarge, PoisonChange.
         """
 
+    def interrupt(self, *, timeout_s: float) -> None:
+        """From another thread: let the read under way end soon, in an error. Never raises."""
+
     def close(self, *, timeout_s: float) -> bool:
         """End the server's cursor, and each scan that a read given up has left behind.
 

@@ -42,6 +42,7 @@ class Progress:
         self.attempts = attempts
         self.holds_changes = False
         self.keeps_before = False
+        self.is_sharded = False
         self.set_name = stored.deployment if stored else None
         self._opened_with: dict[str, Any] = {}
         self._trail: deque[Position] = deque(maxlen=TRAIL)  # the positions passed last
@@ -110,6 +111,7 @@ class Progress:
     def know(self, deployment: Deployment) -> None:
         """Take note of the server: what is stored from now on is a position of its own."""
         self.keeps_before = not deployment.start_after
+        self.is_sharded = deployment.is_sharded
         if deployment.set_name is not None:
             self.set_name = self._opened_with["deployment"] = deployment.set_name
 

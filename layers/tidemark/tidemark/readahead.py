@@ -61,7 +61,13 @@ class ReadAhead:
         """The server's time at its last answer."""
         return self._reader.operation_time
 
+    def interrupt(self, *, timeout_s: float) -> None:
+        """Let the read under way end soon."""
+        self._reader.interrupt(timeout_s=timeout_s)
+
     def close(self, *, timeout_s: float) -> bool:
-        """Wait for a read under way, which its own timeout bounds; then end the server's cursor."""
+        """End a read under way and wait for it; then end the server's cursor."""
+        if self._ahead is not None and not self._ahead.done():
+            self._reader.interrupt(timeout_s=timeout_s)
         self._executor.shutdown(wait=True)
         return self._reader.close(timeout_s=timeout_s)

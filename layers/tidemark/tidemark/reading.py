@@ -43,13 +43,17 @@ class Reading:
         Behind mongos the opening's own token may stand before changes of its very time, which a
         cold shard holds back.
         """
+        self.is_at_end = False
         self.opened_at = self.opened_at or reader.opened_at
         self._unmoved = reader.opening_token if is_sharded else None
         self._quiet_since_s = now_s if self._quiet_since_s is None else self._quiet_since_s
 
+    def begin_read(self) -> None:
+        """A read begins: what the last one has shown is over."""
+        self.is_at_end = False
+
     def is_caught_up(self, read: Read, *, took_s: float, now_s: float) -> bool:
         """Whether `read` proves that everything was read that there was when the run began."""
-        self.is_at_end = False
         if read.end is not ReadEnd.EMPTY:
             self._quiet_since_s = now_s
             self._note_scan(took_s, is_long=not read.changes or took_s > self._await_s)

@@ -20,11 +20,12 @@ from tidemark.errors import (
     DefinitionChanged,
     HistoryLost,
     SourceRefused,
+    SourceUnavailable,
     StreamInvalidated,
     TidemarkError,
     TokenRefused,
 )
-from tidemark.model import Change, Checkpoint, Gap, Position
+from tidemark.model import Change, Checkpoint, Deployment, Gap, Position
 from tidemark.ports import Ports, ReadLimits
 from tidemark.progress import Progress
 from tidemark.settings import StreamSettings
@@ -71,25 +72,39 @@ class Recovery:
         self._ports = ports
         self._budget = budget
         self._progress = progress
-        self._has_begun = False
+        self._judged: Deployment | None = None
         self._is_first = False
         self._after_invalidate: Position | None = None
 
     def begin(self) -> None:
         """Store a first position, or judge whether the stored one is of this definition (G10).
 
-        Once: a repeat does nothing. Raises DefinitionChanged and the source's and store's errors.
+        Once a deployment: a repeat does nothing. Raises DefinitionChanged and the source's and the
+        store's errors.
         """
-        if self._has_begun:
-            return
         deployment = self._ports.source.deployment(timeout_s=self._left_s())
-        self._progress.know(deployment)
-        stored = self._progress.stored
-        if stored is None:
+        if deployment == self._judged:
+            return
+        latest = self._progress.latest
+        if latest is None:
+            self._progress.know(deployment)
             self._begin_first()
         else:
-            self._take_up(stored, deployment.set_name)
-        self._has_begun = True
+            self._take_up(latest, deployment.set_name)
+            self._progress.know(deployment)
+        self._judged = deployment
+
+    def require_same_deployment(self) -> None:
+        """Raise SourceUnavailable where a stream was opened on another server than was judged.
+
+        A client that is made anew may lead elsewhere: nothing is read there before it is judged.
+        """
+        deployment = self._ports.source.deployment(timeout_s=self._left_s())
+        if self._judged is None or deployment.set_name != self._judged.set_name:
+            raise SourceUnavailable(
+                f"stream {self._stream.name!r}: the connection leads to another deployment now"
+            )
+        self._progress.know(deployment)
 
     def go_on_after(self, error: TidemarkError) -> None:
         """Move the position past `error` by the stream's policy; raise it where there is none."""
@@ -159,7 +174,7 @@ class Recovery:
         """Store the position just after the invalidate: the stream goes on there."""
         token, found = closed.token, None
         if token is None:
-            found = self._invalidate()
+            found = self._next_invalidate(self._where_to_search())
             token = found["_id"] if found else None
         if token is None or self._leads_nowhere(token):
             self._leave(Loss("invalidate_refused"), lambda: _right_after(found))
@@ -187,19 +202,29 @@ class Recovery:
             return False
         return found is not None and found["_id"] == position.resume_token
 
+    def _where_to_search(self) -> Position | None:
+        """A position before the invalidate that has closed the stream.
+
+        One that was passed and opened is behind us: the next comes after it.
+        """
+        position = self._progress.position
+        return position if position == self._after_invalidate else self._progress.before
+
     def _invalidate(self) -> Change | None:
-        """The next invalidate, looked up from a position that is certainly before it."""
-        before = self._progress.before
-        if before is None:
+        """The invalidate at the position, looked up from what is certainly before it."""
+        return self._next_invalidate(self._progress.before)
+
+    def _next_invalidate(self, after: Position | None) -> Change | None:
+        if after is None:
             return None
-        return self._ports.source.next_invalidate(self._stream, before, timeout_s=self._left_s())
+        return self._ports.source.next_invalidate(self._stream, after, timeout_s=self._left_s())
 
     def _leave_invalidate(self, error: HistoryLost | SourceRefused) -> None:
         """Go on right after the invalidate whose token was refused, by its time."""
-        known = self._known_right_after() if self._knows_its_time() else None
+        looked_up = not self._knows_its_time()
         self._leave(
             Loss("invalidate_refused", error.code),
-            lambda: known or _right_after(self._invalidate()),
+            lambda: _right_after(self._invalidate()) if looked_up else None,
         )
 
     def _leave(self, loss: Loss, right_after: Callable[[], Position | None]) -> None:

@@ -39,6 +39,7 @@ from tidemark.model import (
     StopReason,
     StreamSummary,
 )
+from tidemark.pace import Pace
 from tidemark.ports import Ports, Reader, ReadLimits
 from tidemark.progress import Progress
 from tidemark.readahead import ReadAhead, one_thread
@@ -51,10 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-MARGIN_S = 0.1  # beyond one await: a read cut short costs the connection and the cursor
-CLOSE_S = 1.0
-CLOSE_SHARE = 0.4  # of what is left until the run is given up
-LEAST_S = 0.1  # a timeout of 0 would mean none
+INTERRUPT_S = 1.0
+UNHURRIED_S = 10.0
 ACQUIRE_POLL_S = 0.2
 NOT_HAD = {  # why the lease was not had, and the event that tells it
     Status.RUNNING: (StopReason.LEASE_HELD, "lease.held"),
@@ -82,15 +81,18 @@ class Run:
         self._ports = ports
         self._budget = budget
         self._progress: Progress | None = None
-        self._await_s = settings.max_await_ms / 1000
+        await_s = settings.max_await_ms / 1000
+        self._pace = Pace(budget, ports.clock, await_s)
         self._checkpoint_interval_s = stream.checkpoint_interval_s
-        self._reading = Reading(stream, ports.source, self._await_s)
+        self._reading = Reading(stream, ports.source, await_s)
         self._account = Account(stream.name, ports, self._reading)
         self._jitter: Jitter = max
         self._reads = 0  # of the opening
         self._faults = 0  # since the last read that succeeded
         self._delivered_before = 0  # when progress was told last
         self._doubted: Position | None = None
+        self._reader: Reader | None = None
+        self._is_interrupted = False
 
     @property
     def summary(self) -> StreamSummary:
@@ -120,6 +122,19 @@ class Run:
         self._account.count()
         if self._account.settlement is not None:
             self._account.settlement.record_hung()
+
+    def interrupt(self) -> None:
+        """From another thread, once the budget was ended early: let the read under way end."""
+        self._is_interrupted = True
+        reader = self._reader
+        if reader is not None and self.step == "read":
+            reader.interrupt(timeout_s=INTERRUPT_S)
+
+    def record_cut_short(self) -> None:
+        """Give back what a run holds that ends by another's doing: nobody is to blame for it."""
+        self._account.count()
+        if self._account.settlement is not None:
+            self._account.settlement.record_cut_short()
 
     def tell_progress(self) -> StreamSummary | None:
         """Log how far a run has come that is not over.
@@ -157,9 +172,9 @@ class Run:
             raise
         self.step = "release"
         self._account.tell(progress)
-        self._account.tell_headroom(progress.latest, self._asking_timeout_s())
-        self._account.tell_scanning(progress)
         progress.release()  # 8
+        self._account.tell_headroom(progress.latest, self._pace.asking_timeout_s())
+        self._account.tell_scanning(progress)
         self.summary.error = None
         self._ports.telemetry.event("run.ended", **self.summary.as_json())
 
@@ -167,7 +182,7 @@ class Run:
         """Take the lease; a lingering run may wait for its predecessor to give it back."""
         clock, wait_s = self._ports.clock, self._settings.acquire_wait_s
         terms = LeaseTerms(int(self._settings.lease_s * 1000), self._budget.deadline_ms)
-        give_up_s = clock.monotonic_s() + min(wait_s, self._left_s())
+        give_up_s = clock.monotonic_s() + min(wait_s, self._pace.left_s())
         while True:
             answer = HeldLease.take(self._ports.store, clock, terms, self.stream.name)
             if not isinstance(answer, NotAcquired) or answer.status is not Status.RUNNING:
@@ -190,13 +205,15 @@ class Run:
             self._ports.telemetry.event("stream.wary", unreleased_runs=acquired.unreleased_runs)
         settlement = Settlement(self.stream, self._ports, self._budget, held, progress, wary=wary)
         self._account.settlement = settlement
-        while self._has_time():
+        while self._pace.has_time():
             try:
                 recovery.begin()
-                return self._read_through(held, progress, settlement)
+                return self._read_through(held, progress, settlement, recovery)
             except SourceUnreachable:
                 raise
             except PASSING as fault:
+                if self._is_interrupted:
+                    return StopReason.BUDGET
                 self._outlast(fault)
             except TidemarkError as error:
                 self._go_on_after(error, recovery)
@@ -229,22 +246,25 @@ class Run:
         """Wait before the stream is opened again, or raise `fault` where no time is left for it."""
         self._faults += 1
         delay_s = backoff_s(self._faults, self._jitter)
-        if self._left_s() - delay_s <= self._await_s + MARGIN_S:
+        if not self._pace.has_time(delay_s):
             raise fault
         self._ports.telemetry.error("source.interrupted", fault, faults=self._faults)
         self._ports.clock.sleep_s(delay_s)
 
     def _read_through(
-        self, held: HeldLease, progress: Progress, settlement: Settlement
+        self, held: HeldLease, progress: Progress, settlement: Settlement, recovery: Recovery
     ) -> StopReason:
         """Open the stream, read it until the run ends, and close it."""
         self._account.began(progress.position)
         self._reads = 0
-        reader = self._opened(progress, settlement)  # 2
+        reader = self._reader = self._opened(progress, settlement)  # 2
         try:
+            recovery.require_same_deployment()
+            self._note_opening(reader, progress)
             stop, gave_up = self._read_on(reader, held, progress, settlement)
         finally:
-            answered = reader.close(timeout_s=self._close_timeout_s())  # 8
+            self._reader = None
+            answered = reader.close(timeout_s=self._pace.close_timeout_s())  # 8
         if gave_up and not answered:
             raise SourceUnavailable(
                 f"stream {self.stream.name!r}: MongoDB did not answer, and does not answer another "
@@ -253,29 +273,29 @@ class Run:
         return stop
 
     def _opened(self, progress: Progress, settlement: Settlement) -> Reader:
-        deployment = self._ports.source.deployment(timeout_s=self._left_s())
-        progress.know(deployment)
         reader = self._ports.source.open(
             self.stream,
             progress.position,
-            timeout_s=self._left_s(),
+            timeout_s=self._pace.left_s(),
             batch_size=1 if settlement.is_wary else None,
-        )
-        progress.observe(reader.opened_at)
-        self._reading.opened(
-            reader, self._ports.clock.monotonic_s(), is_sharded=deployment.is_sharded
         )
         if self.stream.read_ahead and not settlement.is_wary:
             return ReadAhead(reader, self.make_executor())
         return reader
 
+    def _note_opening(self, reader: Reader, progress: Progress) -> None:
+        progress.observe(reader.opened_at)
+        now_s = self._ports.clock.monotonic_s()
+        self._reading.opened(reader, now_s, is_sharded=progress.is_sharded)
+
     def _read_on(
         self, reader: Reader, held: HeldLease, progress: Progress, settlement: Settlement
     ) -> tuple[StopReason, bool]:
         """Read until the run ends: why, and whether a read was given up for that."""
-        while self._has_time():
+        while self._pace.has_time():
             self.step = "read"
             self._require_lease(held)
+            self._reading.begin_read()
             before, began_s = progress.position, self._ports.clock.monotonic_s()
             read = reader.read(self._limits(settlement), timeout_s=self._read_timeout_s())  # 3
             now_s = self._ports.clock.monotonic_s()
@@ -319,37 +339,16 @@ class Run:
         return ReadLimits(
             max_changes=1 if settlement.is_wary else self.stream.max_changes,
             max_bytes=self.stream.max_bytes,
-            max_age_s=max(0.0, min(self.stream.max_age_s, self._longest_age_s())),
+            max_age_s=max(0.0, min(self.stream.max_age_s, self._pace.longest_age_s())),
         )
-
-    def _longest_age_s(self) -> float:
-        """How long a batch may wait: the awaits before its first change and after its age fit."""
-        return self._left_s() - 2 * self._await_s - MARGIN_S
-
-    def _has_time(self) -> bool:
-        """Whether a read can wait for a whole await: one cut short would cost the connection."""
-        return self._left_s() > self._await_s + MARGIN_S
-
-    def _left_s(self) -> float:
-        return self._budget.left_s(self._ports.clock.monotonic_s())
 
     def _read_timeout_s(self) -> float:
         """All that is left: a server that answers late is scanning, as long as it is there."""
-        return self._left_s()
+        return self._pace.left_s()
 
     def _require_lease(self, held: HeldLease) -> None:
         """Read only while the lease is ours: what a former holder reads, it may not deliver."""
         held.require()
-
-    def _close_timeout_s(self) -> float:
-        """A share of the reserve of a short invocation: the release must still fit after it."""
-        left_s = self._budget.abandon_s - self._ports.clock.monotonic_s()
-        return max(LEAST_S, min(CLOSE_S, left_s * CLOSE_SHARE))
-
-    def _asking_timeout_s(self) -> float | None:
-        """How long the run may still ask for what nobody waits for; None where time is short."""
-        timeout_s = self._close_timeout_s()
-        return timeout_s if timeout_s > LEAST_S else None
 
     def _not_had(self, answer: NotAcquired) -> StopReason:
         """Why a run that did not get the lease ends, told in the log; and its lag, if unread."""
@@ -361,14 +360,13 @@ class Run:
             status_reason=answer.status_reason,
         )
         if stop is not StopReason.LEASE_HELD:
-            self._account.not_had(answer, self._asking_timeout_s())
+            has_time = self._pace.left_s() > UNHURRIED_S  # a client may have to be made first
+            self._account.not_had(answer, self._pace.asking_timeout_s() if has_time else None)
         return stop
 
     def _release_after(self, error: Exception, progress: Progress) -> None:
         """Give the lease back with what was delivered; a failure to do so hides no error."""
         self._account.tell(progress)
-        if not isinstance(error, SourceUnavailable):
-            self._account.tell_headroom(progress.latest, self._asking_timeout_s())
         held = self.held
         if held is None or held.is_over or isinstance(error, LeaseLost):
             return
@@ -378,6 +376,8 @@ class Run:
         except TidemarkError as failed:
             self._ports.telemetry.error("lease.release_failed", failed)
         self.step = failed_at  # what the log tells
+        if not isinstance(error, SourceUnavailable):
+            self._account.tell_headroom(progress.latest, self._pace.asking_timeout_s())
 
     def _fail(self, error: Exception) -> None:
         self.summary.stop_reason = StopReason.FAILED

@@ -139,12 +139,17 @@ class Settlement:
         """
         changes = self._in_flight
         if changes and not self._ports.sink.may_hang_on_a_change:
-            self._progress.attempts = self._before
-            self._progress.release()
+            self.record_cut_short()
             return
         if changes and not self.is_wary:
             self._count_attempt(changes[0], alone=len(changes) == 1, open=True)
         self._progress.save()
+
+    def record_cut_short(self) -> None:
+        """Give the lease back as if the delivery under way had never begun."""
+        if self._in_flight:
+            self._progress.attempts = self._before
+        self._progress.release()
 
     def _suspects_among(self, changes: Sequence[Change]) -> int:
         attempts = self._progress.attempts

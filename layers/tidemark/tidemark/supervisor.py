@@ -12,8 +12,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from tidemark.budget import MAX_GRACE_S, Budget
+from tidemark.budget import Budget
 from tidemark.lease import KEEPER_RENEWAL_SHARE
 from tidemark.model import StreamSummary
 from tidemark.ports import Clock, Telemetry
@@ -21,6 +22,7 @@ from tidemark.run import Run
 
 WATCH_S = 0.5
 PROGRESS_EVERY_S = 60.0
+RECORDING_S = 5.0  # a request to the store, with its retry
 RECORDING_SHARE = 0.5  # of the grace that is left: a stalled store must not outlast it
 
 
@@ -77,6 +79,15 @@ class Worker:
         """Store what is known of a run that will not end, or tell why not."""
         self._guarded("run.failed", self.run.record_hung)
 
+    def record_cut_short(self) -> None:
+        """Give back what the run holds, or tell why not."""
+        self._guarded("run.failed", self.run.record_cut_short)
+
+    def interrupt(self) -> None:
+        """Let a read under way end: another stream's hang ends this process soon."""
+        act = partial(self._guarded, "run.failed", self.run.interrupt)
+        threading.Thread(target=act, daemon=True).start()
+
     def _execute(self) -> None:
         self._guarded("run.failed", self.run.execute)
 
@@ -127,7 +138,7 @@ class Supervisor:
             hung |= self._new_hung(busy - hung, now_s)
             left_s = self._budget.abandon_s - now_s
             if left_s <= 0 or busy <= hung:
-                self._abandon(busy - hung)
+                self._abandon(busy - hung, by_another=bool(hung))
                 return
             self._attend(busy - hung, now_s)
             next(iter(busy - hung)).wait(min(WATCH_S, left_s))
@@ -143,13 +154,21 @@ class Supervisor:
         if overdue:
             self._record(overdue, "took longer than deliver_timeout_s")
             self._budget.end_early(now_s)
+            for worker in set(busy) - overdue:
+                worker.interrupt()
         return overdue
 
-    def _abandon(self, stuck: Iterable[Worker]) -> None:
-        """End the process: the stuck runs are logged and recorded first, as far as time allows."""
-        self._record(stuck, "was stuck at the end of the reserve")
+    def _abandon(self, stuck: Iterable[Worker], *, by_another: bool) -> None:
+        """End the process: the stuck runs are logged and recorded first, as far as time allows.
+
+        `by_another`: it ends because of another run, and these are only not over yet.
+        """
+        if by_another:
+            self._cut_short(stuck)
+        else:
+            self._record(stuck, "was stuck at the end of the reserve")
         now_s = self._clock.monotonic_s()
-        until_s = now_s + RECORDING_SHARE * min(MAX_GRACE_S, self._budget.deadline_s - now_s)
+        until_s = now_s + min(RECORDING_S, RECORDING_SHARE * (self._budget.deadline_s - now_s))
         for recording in self._recordings:
             recording.join(max(0.0, until_s - self._clock.monotonic_s()))
         self._before_exit()
@@ -161,6 +180,15 @@ class Supervisor:
             name = "deliver.hung" if step == "deliver" else "run.hung"
             worker.telemetry.error(name, step=step, stack=worker.stack())
             worker.run.summary.error = f"{name}: step {step!r} {why}"
-            recording = threading.Thread(target=worker.record_hung, daemon=True)
-            recording.start()
-            self._recordings.append(recording)
+            self._start(worker.record_hung)
+
+    def _cut_short(self, busy: Iterable[Worker]) -> None:
+        for worker in busy:
+            worker.telemetry.error("run.hung", step=worker.run.step, stack=worker.stack())
+            worker.run.summary.error = "run.hung: cut short by another stream's deliver"
+            self._start(worker.record_cut_short)
+
+    def _start(self, record: Callable[[], None]) -> None:
+        recording = threading.Thread(target=record, daemon=True)
+        recording.start()
+        self._recordings.append(recording)

@@ -14,6 +14,7 @@ UNLIMITED = 0  # PyMongo sends no `batchSize` for it
 LARGEST = 4096  # once an answer was given up
 PATIENCE_S = 5.0  # beyond the await at the oplog's end
 PATIENCE_SHARE = 0.1  # of the time that a read has
+LEAST_S = 0.3  # what a network may take
 QUICK_S = 1.0  # beyond the await
 QUICK_IN_A_ROW = 2
 
@@ -28,10 +29,14 @@ class AnswerSize:
         self._quick = 0
 
     def patience_s(self, timeout_s: float) -> float | None:
-        """How long to wait for the next answer, of a read's `timeout_s`; None: all of it."""
-        if self._is_fixed or self.next == 1:
+        """How long to wait for the next answer, of a read's `timeout_s`; None: all of it.
+
+        All of it, too, where giving up would leave too little to ask again.
+        """
+        patience_s = self._await_s + max(LEAST_S, min(PATIENCE_S, PATIENCE_SHARE * timeout_s))
+        if self._is_fixed or self.next == 1 or 2 * patience_s > timeout_s:
             return None
-        return self._await_s + min(PATIENCE_S, PATIENCE_SHARE * timeout_s)
+        return patience_s
 
     def give_up(self) -> None:
         """An answer did not come: ask for one change, and never without a limit again."""

@@ -14,6 +14,7 @@ Facts about the driver that this rests on, in `pymongo/synchronous/change_stream
 - `CommandCursor.batch_size(1)` makes 2 of 1 (`cursor_shared.py`): the attribute is set instead.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -34,6 +35,7 @@ from tidemark.ports import ReadLimits
 
 Stream: TypeAlias = ChangeStream[Any]
 Kill: TypeAlias = Callable[[LeftCursor], None]
+KILL_S = 1.0
 ALMOST_S = 0.1  # the driver gives up a round trip before the time is over
 
 
@@ -57,10 +59,10 @@ class Answers:
         closing_tells: Callable[[Token], bool],
     ) -> None:
         self.buffered = 0
-        self.timeout_s = 0.0  # of the read under way
+        self.until_s = 0.0  # when the read under way must have ended
         self.size = size
         self.operation_time: Timestamp | None = None
-        self.opening_token = opened.token if opened else None
+        self.opening_token = _plain(opened.token) if opened else None
         self.left: list[LeftCursor] = []
         self._replies = replies
         self._last: Reply | None = None
@@ -83,22 +85,27 @@ class Answers:
 
     def _patiently(self, try_next: Callable[[], Any], began_s: float) -> Any:
         """Wait for the next answer. Raises SlowAnswer where it does not come soon."""
-        patience_s = self.size.patience_s(self.timeout_s)
+        patience_s = self.size.patience_s(self.until_s - began_s)
         if patience_s is None:
             return try_next()
         try:
             with pymongo.timeout(patience_s):
                 return try_next()
         except PyMongoError as error:
-            waited_s = time.monotonic() - began_s
-            is_own = patience_s - ALMOST_S <= waited_s < self.timeout_s / 2
-            if error.timeout and is_own:
+            is_own = patience_s - ALMOST_S <= time.monotonic() - began_s
+            if error.timeout and is_own and time.monotonic() < self.until_s - ALMOST_S:
                 raise SlowAnswer from error
             raise
 
-    def begin_read(self, timeout_s: float) -> None:
-        """A read begins: its own answers count."""
-        self.timeout_s, self.operation_time = timeout_s, None
+    def begin_read(self, until_s: float) -> None:
+        """A read begins: its own answers count, and its own failures."""
+        self.until_s, self.operation_time = until_s, None
+        self._replies.take_lost()
+
+    def take_over(self, former: "Answers") -> None:
+        """Go on for another intake of the same read."""
+        self.until_s, self.size = former.until_s, former.size
+        self.left += former.left
 
     def hear(self) -> Reply | None:
         """The reply that came since the last call, None where none did."""
@@ -136,7 +143,7 @@ class Answers:
 
     def closed(self, stream: Stream, changes: Sequence[Change]) -> Read:
         """The read that ends with the server's closing of the cursor."""
-        last, token = self._last, stream.resume_token
+        last, token = self._last, _plain(stream.resume_token)
         brings = last is not None and last.is_closing and last.token is not None
         if not brings or token is None or not self._closing_tells(token):
             token = None
@@ -147,7 +154,7 @@ class Answers:
         if not stream.alive:
             return self.closed(stream, changes)
         if reply is not None and reply.is_empty:
-            return Read(changes, ReadEnd.EMPTY, stream.resume_token)
+            return Read(changes, ReadEnd.EMPTY, _plain(stream.resume_token))
         return Read(changes, ReadEnd.DRAINED)
 
     def end_of_batch(
@@ -233,7 +240,7 @@ class MongoReader:
             raise self._failure
         changes: list[Change] = []
         until_s = time.monotonic() + timeout_s
-        self._intake.answers.begin_read(timeout_s)
+        self._intake.answers.begin_read(until_s)
         try:
             with translated("reading the stream"), pymongo.timeout(timeout_s):
                 return self._moved(self._take(changes, limits))
@@ -249,35 +256,52 @@ class MongoReader:
 
     def close(self, *, timeout_s: float) -> bool:
         """End the server's cursor, and the scans left behind; see `ports.Reader`."""
+        with contextlib.suppress(PyMongoError), pymongo.timeout(timeout_s):
+            self._intake.stream.close()
+        return self._kill_left(timeout_s)
+
+    def interrupt(self, *, timeout_s: float) -> None:
+        """End the read under way, from another thread; see `ports.Reader`."""
+        cursor = self._intake.stream._cursor
+        if cursor.cursor_id:
+            self._kill_one(LeftCursor(cursor.cursor_id, cursor._ns, cursor.address), timeout_s)
+
+    def _kill_left(self, timeout_s: float) -> bool:
+        """Whether every scan that was left behind is ended."""
+        left = self._intake.answers.left
+        while left and self._kill_one(left[-1], timeout_s):
+            left.pop()
+        return not left
+
+    def _kill_one(self, cursor: LeftCursor, timeout_s: float) -> bool:
         try:
             with pymongo.timeout(timeout_s):
-                self._kill_left()
-                self._intake.stream.close()
-        except PyMongoError:
+                self._kill(cursor)
+        except (PyMongoError, TidemarkError):
             return False
         return True
 
-    def _kill_left(self) -> None:
-        left = self._intake.answers.left
-        while left:
-            self._kill(left[-1])
-            left.pop()
-
     def _take(self, changes: list[Change], limits: ReadLimits) -> Read:
-        try:
-            return self._intake.take(changes, limits)
-        except SlowAnswer:
-            self._intake.answers.size.give_up()
-            self._intake.answers.note_left()
-            self._kill_left()
-            return self._intake.take(changes, limits)
-        except InvalidBSON:
-            after = Position(resume_token=changes[-1]["_id"]) if changes else self._after
-            self._intake = self._reopened_raw(after)
-            return self._intake.take(changes, limits)
+        """Take changes, however often an answer does not come or cannot be decoded."""
+        while True:
+            try:
+                return self._intake.take(changes, limits)
+            except SlowAnswer:
+                self._intake.answers.size.give_up()
+                self._intake.answers.note_left()
+                self._kill_left(KILL_S)
+            except InvalidBSON:
+                after = Position(resume_token=changes[-1]["_id"]) if changes else self._after
+                former, self._intake = self._intake, self._reopened_raw(after)
+                self._intake.answers.take_over(former.answers)
 
     def _moved(self, read: Read) -> Read:
         token = read.changes[-1]["_id"] if read.changes else read.resume_token
         if token is not None:
             self._after = Position(resume_token=token)
         return read
+
+
+def _plain(token: Token | None) -> Token | None:
+    """A token that can be compared: a raw document equals no dictionary."""
+    return None if token is None else dict(token)

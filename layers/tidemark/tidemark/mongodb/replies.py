@@ -93,6 +93,7 @@ class Replies(CommandListener):
         cursor: Mapping[str, Any] | None = event.reply.get("cursor")
         if cursor is None:
             return
+        self._of_thread.lost = False
         batch = cursor.get("nextBatch", cursor.get("firstBatch", ()))
         self._of_thread.reply = Reply(
             is_get_more=event.command_name == "getMore",

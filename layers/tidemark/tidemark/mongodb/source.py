@@ -296,7 +296,7 @@ class MongoSource:
 
     def _kill_left(self) -> None:
         """End the scans that this thread has left; one that cannot be ended runs to its end."""
-        with contextlib.suppress(PyMongoError), pymongo.timeout(KILL_S):
+        with contextlib.suppress(PyMongoError, TidemarkError), pymongo.timeout(KILL_S):
             for cursor in self._clients.replies.take_left():
                 self._kill(cursor)
 

@@ -10,20 +10,17 @@ the first field of the key string) and `src/mongo/db/storage/key_string/key_stri
 byte `kTimestamp`, 130); MongoDB manual, "Resume Tokens from Change Streams".
 """
 
+import re
+
 from bson.timestamp import Timestamp
 
 from tidemark.model import Token
 
-TIMESTAMP = "82"
-DIGITS = 18  # the type byte, seconds, increment
+FORM = re.compile(r"82([0-9A-Fa-f]{8})([0-9A-Fa-f]{8})")
 
 
 def time_of(token: Token) -> Timestamp | None:
     """The server's time of `token`; None where its form is not known."""
     data = token.get("_data")
-    if not isinstance(data, str) or not data.startswith(TIMESTAMP) or len(data) < DIGITS:
-        return None
-    try:
-        return Timestamp(int(data[2:10], 16), int(data[10:18], 16))
-    except ValueError:
-        return None
+    found = FORM.match(data) if isinstance(data, str) else None
+    return None if found is None else Timestamp(int(found[1], 16), int(found[2], 16))
