@@ -65,6 +65,8 @@ def schedules_to_see(mutation: Mutation, seeds: Iterable[int]) -> tuple[int, str
             try:
                 mutation.play(seed)
             except Violated as violated:
+                if "TypeError" in str(violated):
+                    raise  # the mutation no longer fits what it replaces
                 return count, guarantee_of(violated)
     return None
 
