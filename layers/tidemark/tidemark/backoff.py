@@ -12,9 +12,9 @@ CAP_S = 20.0
 Jitter: TypeAlias = Callable[[float, float], float]
 
 
-def backoff_s(attempts: int, jitter: Jitter) -> float:
+def backoff_s(attempts: int, jitter: Jitter, cap_s: float = CAP_S) -> float:
     """Seconds to wait after `attempts` failures: full jitter under an exponential bound."""
-    return jitter(0, min(CAP_S, BASE_S * 2.0 ** (attempts - 1)))
+    return jitter(0, min(cap_s, BASE_S * 2.0 ** min(attempts - 1, 10)))
 
 
 def jitter_of(lease: Lease) -> Jitter:

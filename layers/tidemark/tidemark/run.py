@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 INTERRUPT_S = 1.0
+FAULT_CAP_S = 5.0  # an opening is cheap, and an election lasts some ten seconds
 UNHURRIED_S = 10.0
 ACQUIRE_POLL_S = 0.2
 NOT_HAD = {  # why the lease was not had, and the event that tells it
@@ -245,7 +246,7 @@ class Run:
     def _outlast(self, fault: TidemarkError) -> None:
         """Wait before the stream is opened again, or raise `fault` where no time is left for it."""
         self._faults += 1
-        delay_s = backoff_s(self._faults, self._jitter)
+        delay_s = backoff_s(self._faults, self._jitter, FAULT_CAP_S)
         if not self._pace.has_time(delay_s):
             raise fault
         self._ports.telemetry.error("source.interrupted", fault, faults=self._faults)
