@@ -244,7 +244,7 @@ def _all_have_begun(stage: Stage) -> bool:
     """Whether every stream has stored its first position: what is written now must arrive."""
     stored = stage.misfortune.accepted
     return stage.oracle.begun.is_set() and all(
-        any(not each.acquired for each in stored.get(stream, []))
+        any(each.has_position for each in stored.get(stream, []))
         for stream in stage.records.streams
     )
 

@@ -95,7 +95,7 @@ def stored_by(request: Any, answer: Any) -> Stored:
     token = values.get(":resume_token", {}).get("S")
     # A change's id is the hash of its token; another token's hash is no change's id.
     change_id = hashlib.sha256(token.encode()).hexdigest() if token else None
-    return Stored(int(values[":mine"]["N"]), change_id)
+    return Stored(int(values[":mine"]["N"]), change_id, has_position=":position_use" in values)
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class Stored:
     fencing_token: int
     change_id: str | None = None
     acquired: bool = False
+    has_position: bool = False
 
 
 @dataclass

@@ -59,6 +59,17 @@ def test_the_first_position_is_stored_before_the_stream_is_read() -> None:
     assert stage.sink.delivered == ["while nobody read"]
 
 
+def test_a_run_without_time_to_read_stores_its_first_position_all_the_same() -> None:
+    """G1: what is written after the first run is promised, however short that run was."""
+    stage = Stage(insert("before"), start_at="now")
+
+    assert stage.run(remaining_s=0.2).stop_reason is StopReason.BUDGET
+    stage.source.write(insert("after"))
+    stage.run()
+
+    assert stage.sink.delivered == ["after"]
+
+
 def at(stage: Stage, index: int) -> Callable[..., Position]:
     """A server whose now is behind so many entries."""
     return lambda **_: Position(resume_token=stage.source.token_at(index))

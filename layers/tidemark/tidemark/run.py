@@ -206,9 +206,11 @@ class Run:
             self._ports.telemetry.event("stream.wary", unreleased_runs=acquired.unreleased_runs)
         settlement = Settlement(self.stream, self._ports, self._budget, held, progress, wary=wary)
         self._account.settlement = settlement
-        while self._pace.has_time():
+        while True:
             try:
                 recovery.begin()
+                if not self._pace.has_time():
+                    return StopReason.BUDGET
                 return self._read_through(held, progress, settlement, recovery)
             except SourceUnreachable:
                 raise
@@ -218,7 +220,6 @@ class Run:
                 self._outlast(fault)
             except TidemarkError as error:
                 self._go_on_after(error, recovery)
-        return StopReason.BUDGET
 
     def _go_on_after(self, error: TidemarkError, recovery: Recovery) -> None:
         """Let recovery move the position past `error`; a passing fault meanwhile is outlasted."""
