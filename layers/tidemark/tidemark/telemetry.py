@@ -30,7 +30,7 @@ class Event(StrEnum):
     RUN_ENDED = "run.ended"  # a run released its lease: its summary
     RUN_PROGRESS = "run.progress"  # once a minute of a run that goes on: its summary so far
     RUN_FAILED = "run.failed"  # a run ended in an error; step: the numbered step it was at
-    RUN_HUNG = "run.hung"  # a run was stuck at the end of the reserve; the process ends
+    RUN_HUNG = "run.hung"  # a run was stuck, or cut short by another's hang; the process ends
     LEASE_HELD = "lease.held"  # another run reads the stream: who, until when
     LEASE_LOST = "lease.lost"  # this run outlived its lease or was fenced off: it wrote nothing
     LEASE_RENEWAL_FAILED = "lease.renewal_failed"  # the lease runs on until it expires
