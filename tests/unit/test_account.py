@@ -128,6 +128,21 @@ def test_a_long_wait_at_the_end_is_no_scan_that_leads_nowhere() -> None:
     assert "stream.scanning" not in stage.telemetry.names
 
 
+def test_a_run_that_came_to_the_end_and_then_scanned_is_not_told_as_stuck() -> None:
+    """G11: the end moved away under it, by what others write; its own stream has nothing new."""
+    stage = Stage(mode="linger", lease_s=120, traits=Traits(entry_s=0.1, scans_on=True))
+    stage.run(remaining_s=20)
+    began_at = stage.position
+    floods = iter([[], [], [IDLE] * 1_000])
+    stage.clock.on_sleep = lambda _: stage.source.write(*next(floods, []))
+
+    summary = stage.run(remaining_s=60)
+
+    assert (summary.stop_reason, summary.scan_ms > 40_000) == (StopReason.BUDGET, True)
+    assert stage.position == began_at
+    assert summary.no_progress is False
+
+
 def test_a_run_that_met_a_change_and_then_scanned_is_told_as_progress() -> None:
     """G11: the position moved: the next run begins further on."""
     slow = Traits(entry_s=0.1, scans_on=True)
