@@ -312,6 +312,47 @@ def test_an_invalidates_token_that_left_the_oplog_is_lost_history() -> None:
     assert (stage.run().stop_reason, stage.store.gaps) == (StopReason.HALTED, [])
 
 
+@pytest.mark.parametrize(
+    ("start_after", "policy", "delivered", "stop", "gaps"),
+    [
+        (
+            False,
+            "earliest",
+            [1, 2, 3],
+            StopReason.CAUGHT_UP,
+            ["history_lost", "invalidate_refused"],
+        ),
+        (False, "halt", [1, 2], StopReason.HALTED, []),
+        (True, "halt", [1, 2, 3], StopReason.CAUGHT_UP, []),
+    ],
+)
+def test_a_search_from_what_was_lost_does_not_fail_for_ever(
+    *, start_after: bool, policy: str, delivered: list[int], stop: StopReason, gaps: list[str]
+) -> None:
+    """G7: the position is kept, what is certainly before it is not.
+
+    The policy decides where each run would search from there, and the next run goes on elsewhere.
+    """
+    hides = frozenset({"operationType"})
+    untold = Traits(closing_tells=False, hides=hides, start_after=start_after)
+    stage = Stage(insert(1), insert(2), traits=untold, on_history_lost=policy)
+    entries = iter([[HIDDEN_INVALIDATE, insert(3)]])
+
+    def meanwhile(_: object) -> None:
+        stage.source.write(*next(entries, []))
+        stage.source.prune(2)
+
+    stage.sink.on_deliver = meanwhile
+    stage.run()
+
+    assert stage.run().stop_reason is stop
+    assert stage.sink.delivered == delivered
+    told = [
+        fields["reason"] for name, _, fields in stage.telemetry.errors if name == "gap.recorded"
+    ]
+    assert told == gaps
+
+
 def test_a_quiet_answer_behind_an_invalidate_is_an_ordinary_position() -> None:
     stage = Stage(insert(1), INVALIDATE)
     stage.run()

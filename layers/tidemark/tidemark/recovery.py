@@ -174,7 +174,13 @@ class Recovery:
         """Store the position just after the invalidate: the stream goes on there."""
         token, found = closed.token, None
         if token is None:
-            found = self._next_invalidate(self._where_to_search())
+            try:
+                found = self._next_invalidate(self._where_to_search())
+            except HistoryLost as lost:  # where the search begins is lost, though not the position
+                if not self._progress.keeps_before:
+                    raise  # the next run's search begins at the position
+                self._lose_history(lost)
+                return
             token = found["_id"] if found else None
         if token is None or self._leads_nowhere(token):
             self._leave(Loss("invalidate_refused"), lambda: _right_after(found))
